@@ -58,7 +58,7 @@ from collections.abc import Iterator
 
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
-from tokenguard.lint.loops import innermost_loop, own_nodes, retry_decorators
+from tokenguard.lint.loops import Retry, innermost_loop, own_nodes, retry_decorators
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import CALL_WORDS
 from tokenguard.lint.syntax import walk
@@ -78,13 +78,10 @@ def check(file: File) -> Iterator[Report]:
     """Report retry decorators without a stop around generation calls, and endless loops that swallow their errors."""
     told: set[ast.While] = set()
     for call, _ in file.generations:
-        for decorator, library in retry_decorators(file, call):
-            stops = _STOPS.get(library)
-            made = isinstance(decorator, ast.Call)
-            if stops and (not made or file.any_of(decorator, stops).presence is Presence.ABSENT):
-                if library == "tenacity" and made and isinstance(decorator, ast.Call) and decorator.args:
-                    continue
-                yield Report(decorator, f"This retries without end. Set {' or '.join(stops[:2])}.")
+        for retry in retry_decorators(file, call):
+            stops, made = _STOPS.get(retry.library), retry.made
+            if stops and (not isinstance(made, ast.Call) or _endless(retry, made, stops)):
+                yield Report(retry.node, f"This retries without end. Set {' or '.join(stops[:2])}.")
         loop = innermost_loop(file, call)
         if isinstance(loop, ast.While) and loop not in told and isinstance(loop.test, ast.Constant) and loop.test.value:
             attempt = _endless_attempt(file, call, loop)
@@ -95,6 +92,12 @@ def check(file: File) -> Iterator[Report]:
                     "A failure repeats this call without end: the loop swallows the error and nothing counts. "
                     "Limit the attempts.",
                 )
+
+
+def _endless(retry: Retry, made: ast.Call, stops: tuple[str, ...]) -> bool:
+    """Whether a retry is set up without a stop; tenacity's first argument may be one."""
+    placed = retry.library == "tenacity" and made.args
+    return not placed and retry.file.any_of(made, stops).presence is Presence.ABSENT
 
 
 def _endless_attempt(file: File, call: ast.Call, loop: ast.While) -> ast.Try | None:

@@ -17,6 +17,8 @@ KEPT = (
     "class A:\n    def make(self):\n        if self._client is None:\n            self._client = OpenAI({})\n        return self._client\n"
     "    def f(self, m):\n        return self.make().chat.completions.create(model='m', messages=m, max_tokens=5, stream=True)"
 )
+RETRY = "from openai import OpenAI\nfrom tenacity import retry, stop_after_attempt\nclient = OpenAI()\n"
+ASK = "client.chat.completions.create(model='m', messages=m, max_tokens=5)"
 EMBED = "client.embeddings.create(model='m', input={})"
 
 REPORTED = {
@@ -184,6 +186,49 @@ REPORTED = {
         "async def f(m):\n    async for attempt in AsyncRetrying(stop=stop_after_attempt(3)):\n        with attempt:\n"
         "            return await client.responses.create(model='m', input=m, max_output_tokens=5)"
     ),
+    "TG106 in a function that the decorated one calls": (
+        RETRY + f"class A:\n    def send(self, m):\n        return {ASK}\n    @retry(stop=stop_after_attempt(3))\n"
+        "    def ask(self, m):\n        return self.send(m).choices[0]"
+    ),
+    "TG106 a method of the client that is handed over": (
+        RETRY + "@retry(stop=stop_after_attempt(3))\ndef patient(call, **options):\n    return call(**options)\n"
+        "def f(m):\n    return patient(client.chat.completions.create, model='m', messages=m, max_tokens=5)"
+    ),
+    "TG106 a lambda that is handed over": (
+        RETRY + "@retry(stop=stop_after_attempt(3))\ndef patient(call):\n    return call()\n"
+        f"def f(m):\n    return patient(lambda: {ASK})"
+    ),
+    "TG106 a client that is handed over": (
+        RETRY + f"@retry(stop=stop_after_attempt(3))\ndef ask(client, m):\n    return {ASK}\n"
+        "def f(m):\n    return ask(OpenAI(), m)"
+    ),
+    "TG106 a decorator of the file's own": (
+        RETRY + "def patient(function):\n    @retry(stop=stop_after_attempt(3))\n    def inner(*args):\n        return function(*args)\n"
+        f"    return inner\n@patient\ndef f(m):\n    return {ASK}"
+    ),
+    "TG106 a decorator under a name": (
+        RETRY + f"patient = retry(stop=stop_after_attempt(3))\n@patient\ndef f(m):\n    return {ASK}"
+    ),
+    "TG106 attempts that are called": (
+        f"from openai import OpenAI\nfrom tenacity import Retrying, stop_after_attempt\nclient = OpenAI()\ndef ask(m):\n    return {ASK}\n"
+        "def f(m):\n    attempts = Retrying(stop=stop_after_attempt(3))\n    return attempts(ask, m)"
+    ),
+    "TG106 a client that a property makes": (
+        RETRY + "class A:\n    _client: OpenAI | None = None\n    @property\n    def client(self):\n"
+        "        if self._client is None:\n            self._client = OpenAI()\n        return self._client\n"
+        f"    @retry(stop=stop_after_attempt(3))\n    def ask(self, m):\n        return self.{ASK}"
+    ),
+    "TG106 the package's own client": (
+        "import openai\nfrom tenacity import retry, stop_after_attempt\n@retry(stop=stop_after_attempt(3))\ndef f(m):\n"
+        f"    return {ASK.replace('client', 'openai')}"
+    ),
+    "TG106 errors under a name": (
+        "import backoff, openai\nclient = openai.OpenAI()\nERRORS = (openai.RateLimitError, openai.APITimeoutError)\n"
+        f"@backoff.on_exception(backoff.expo, ERRORS, max_tries=3)\ndef f(m):\n    return {ASK}"
+    ),
+    "TG106 a client with a timeout of its own": (
+        RETRY + f"@retry(stop=stop_after_attempt(3))\ndef f(m):\n    return {ASK.replace('client', 'client.with_options(timeout=5)')}"
+    ),
     "TG106 embeddings": (
         "from openai import OpenAI\nfrom tenacity import retry, stop_after_attempt\nclient = OpenAI()\n"
         "@retry(stop=stop_after_attempt(3))\ndef f(texts):\n    return client.embeddings.create(model='m', input=texts)"
@@ -315,6 +360,33 @@ SILENT = {
         "def f(m):\n    for attempt in Retrying(stop=stop_after_attempt(3)):\n        with attempt:\n            save(m)\n"
         "    return client.responses.create(model='m', input=m, max_output_tokens=5)"
     ),
+    "TG106 another function is handed over": (
+        RETRY + "@retry(stop=stop_after_attempt(3))\ndef patient(call, *args):\n    return call(*args)\n"
+        f"def f(m):\n    patient(save, m)\n    return {ASK}"
+    ),
+    "TG106 a client without retries is handed over": (
+        RETRY + f"@retry(stop=stop_after_attempt(3))\ndef ask(client, m):\n    return {ASK}\n"
+        "def f(m):\n    return ask(OpenAI(max_retries=0), m)"
+    ),
+    "TG106 a method of another class": (
+        RETRY + f"class A:\n    def send(self, m):\n        return {ASK}\nclass B:\n    def send(self, m):\n        return save(m)\n"
+        "    @retry(stop=stop_after_attempt(3))\n    def ask(self, m):\n        return self.send(m)"
+    ),
+    "TG106 a function that keeps its errors": (
+        RETRY + f"def send(m):\n    try:\n        return {ASK}\n    except Exception:\n        return None\n"
+        "@retry(stop=stop_after_attempt(3))\ndef f(m):\n    return send(m)"
+    ),
+    "TG106 a client that is told to send once": (
+        RETRY + f"@retry(stop=stop_after_attempt(3))\ndef f(m):\n    return {ASK.replace('client', 'client.with_options(max_retries=0)')}"
+    ),
+    "TG106 a client that sends once": (
+        "from mistralai import Mistral\nfrom tenacity import retry, stop_after_attempt\nclient = Mistral(api_key='k')\n"
+        "@retry(stop=stop_after_attempt(3))\ndef f(m):\n    return client.chat.complete(model='m', messages=m, max_tokens=5)"
+    ),
+    "TG106 the package's own client, told to send once": (
+        "import openai\nfrom tenacity import retry, stop_after_attempt\nopenai.max_retries = 0\n@retry(stop=stop_after_attempt(3))\n"
+        f"def f(m):\n    return {ASK.replace('client', 'openai')}"
+    ),
     "TG106 errors that are its own": (
         "from openai import OpenAI\nfrom tenacity import retry, retry_if_exception_type as on, stop_after_attempt\n"
         "client = OpenAI()\n@retry(stop=stop_after_attempt(3), retry=on(ValueError) | on(KeyError))\n"
@@ -429,6 +501,23 @@ def test_a_client_that_another_module_makes_is_known(tmp_path: Path, made: str, 
         "from clients import get_client\nfrom tenacity import retry, stop_after_attempt\nclass Asks:\n"
         "    def __init__(self):\n        self.client = get_client()\n    @retry(stop=stop_after_attempt(3))\n    def ask(self, m):\n"
         "        return self.client.responses.create(model='m', input=m, max_output_tokens=5)\n"
+    )
+    linter = Linter(Config(root=tmp_path, select=("TG106",)))
+    assert [f.rule for f in lint_file(linter, str(main)).findings] == found
+
+
+@pytest.mark.parametrize("path", ["from clients import client", "import clients"])
+@pytest.mark.parametrize(("made", "found"), [("OpenAI()", ["TG106"]), ("OpenAI(max_retries=0)", [])])
+def test_a_client_that_another_module_keeps_is_known(tmp_path: Path, path: str, made: str, found: list[str]) -> None:
+    """`from clients import client` and `clients.client` are followed, and so is a retry that is set up elsewhere."""
+    (tmp_path / "clients.py").write_text(f"from openai import OpenAI\nclient = {made}\n")
+    (tmp_path / "again.py").write_text(
+        "from tenacity import retry, stop_after_attempt\nopenai_retry = retry(stop=stop_after_attempt(3))\n"
+    )
+    main = tmp_path / "main.py"
+    client = "client" if path.startswith("from") else "clients.client"
+    main.write_text(
+        f"{path}\nfrom again import openai_retry\n@openai_retry\ndef f(m):\n    return {ASK.replace('client', client)}\n"
     )
     linter = Linter(Config(root=tmp_path, select=("TG106",)))
     assert [f.rule for f in lint_file(linter, str(main)).findings] == found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterable, Iterator
 
+from tokenguard.facts.patterns import lazy
+from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.syntax import Function, below, walk
+from tokenguard.lint.syntax import Binding, Function, below, walk
 
 Loop = ast.While | ast.For | ast.AsyncFor
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -17,6 +20,8 @@ RETRIES = {
     "retrying.retry": "retrying", "stamina.retry": "stamina", "stamina.retry_context": "stamina",
     "retry_async.retry": "retry",
 }  # fmt: skip
+_RETRYING = lazy(r"retr(?:y|ies|ying)|backoff|attempts", re.IGNORECASE)
+_DEPTH = 4  # names of names
 
 
 def innermost_loop(file: File, node: ast.AST) -> Loop | None:
@@ -54,26 +59,46 @@ def own_nodes(loop: ast.AST) -> Iterator[ast.AST]:
             pending.extend(below(node))
 
 
-def retry_decorators(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
-    """The retry decorators of the function around `node`, each with its library's name."""
+class Retry(NamedTuple):
+    """A library's retry: where it stands, which library it is of, and what sets it up, with the facts of its file."""
+
+    node: ast.expr
+    library: str
+    made: ast.expr
+    file: File
+
+
+def retry_decorators(file: File, node: ast.AST) -> list[Retry]:
+    """The retry decorators of the function around `node`."""
     function = next((a for a in file.module.ancestors(node) if isinstance(a, Function)), None)
-    return _retries(file, function.decorator_list if function is not None else ())
+    return retries(file, function.decorator_list if function is not None else ())
 
 
-def retry_loops(file: File, node: ast.AST) -> list[tuple[ast.expr, str]]:
+def retry_loops(file: File, node: ast.AST) -> list[Retry]:
     """What the loops around `node` go over that is a library's attempts: `for attempt in Retrying(...)`."""
     function = file.module.function_of(node)
     loops = (a for a in file.module.ancestors(node) if isinstance(a, ast.For | ast.AsyncFor))
-    return _retries(file, [loop.iter for loop in loops if file.module.function_of(loop) is function])
+    return retries(file, [loop.iter for loop in loops if file.module.function_of(loop) is function])
 
 
-def _retries(file: File, made: Iterable[ast.expr]) -> list[tuple[ast.expr, str]]:
-    found = []
-    for retry in made:
-        library = RETRIES.get(file.names.path(retry.func if isinstance(retry, ast.Call) else retry))
-        if library is not None:
-            found.append((retry, library))
-    return found
+def retries(file: File, nodes: Iterable[ast.expr]) -> list[Retry]:
+    """Those of some expressions that are a library's retries: written out, kept under a name, or made by a function."""
+    return [retry for node in nodes if (retry := _retry(file, node)) is not None]
+
+
+def _retry(file: File, node: ast.expr) -> Retry | None:
+    library = RETRIES.get(file.names.path(node.func if isinstance(node, ast.Call) else node))
+    if library is not None:
+        return Retry(node, library, node, file)
+    path = file.names.path(node)
+    if (library := RETRIES.get(path.removesuffix("()"))) is not None:
+        made = makers(file, node)
+        return Retry(node, library, made[0], file) if len(made) == 1 else None
+    if not _RETRYING.search(path.rpartition(".")[2]):
+        return None
+    other, value = file.elsewhere(path) or (file, None)
+    found = _retry(other, value) if isinstance(value, ast.Call) else None
+    return found and found._replace(node=node)
 
 
 def made_by(file: File, node: ast.expr) -> ast.Call | None:
@@ -98,21 +123,28 @@ def _within(file: File, made: ast.Call) -> list[ast.Call]:
     """
     function = file.names.definition(file.names.path(made.func))
     results = file.module.results(function) if isinstance(function, Function) else []
-    kept = [_makers(file, r) if isinstance(r, ast.Attribute | ast.Name) else _calls([r]) for r in results]
+    kept = [_calls(file, [result], 0) for result in results]
     return list(dict.fromkeys(maker for makers in kept for maker in makers)) if kept and all(kept) else [made]
 
 
-def _makers(file: File, node: ast.expr) -> list[ast.Call]:
+def _makers(file: File, node: ast.expr, depth: int = 0) -> list[ast.Call]:
     while isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             owner = file.module.class_of(node)
             bindings = file.module.attributes(owner).get(node.attr, []) if owner else []
-            return _calls([b.value for b in bindings])
+            return _calls(file, [v for b in bindings for v in _set_to(file, b)], depth)
         node = node.value
     if isinstance(node, ast.Name):
         found = file.module.scope_at(node).lookup(node.id)
-        return _calls([b.value for b in found[1] if b.kind in ("assign", "with")] if found else [])
+        return _calls(file, [b.value for b in found[1] if b.kind in ("assign", "with")] if found else [], depth)
     return [node] if isinstance(node, ast.Call) else []
+
+
+def _set_to(file: File, binding: Binding) -> list[ast.expr | None]:
+    """What an attribute is set to: of a property what it returns, of an annotation alone nothing."""
+    if isinstance(binding.node, Function) and any("property" in ast.unparse(d) for d in binding.node.decorator_list):
+        return [*file.module.results(binding.node)]
+    return [] if binding.kind == "param" and binding.value is None else [binding.value]
 
 
 def other_server(file: File, call: ast.Call) -> bool:
@@ -126,13 +158,21 @@ def other_server(file: File, call: ast.Call) -> bool:
     return any(file.look(maker, "base_url").presence is not Presence.ABSENT for maker in made)
 
 
-def _calls(values: list[ast.expr | None]) -> list[ast.Call]:
+def _calls(file: File, values: list[ast.expr | None], depth: int) -> list[ast.Call]:
+    """The calls that values are, or that the names they are made; none if one is not known."""
     made: list[ast.Call] = []
     for value in values:
         branches = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
         for branch in branches:
+            if isinstance(branch, ast.Await):
+                branch = branch.value
             if isinstance(branch, ast.Call):
                 made.append(branch)
+            elif isinstance(branch, ast.Name | ast.Attribute) and depth < _DEPTH:
+                found = _makers(file, branch, depth + 1)
+                if not found:
+                    return []
+                made += found
             elif not (isinstance(branch, ast.Constant) and branch.value is None):
                 return []
     return made
