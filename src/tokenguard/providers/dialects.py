@@ -321,6 +321,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "QwenCloud's and Kimi's Messages API, streamed",
+        "`message_start` with all of the input and no cache; `message_delta` with the input that is left beside it",
+        "the parts that came last, which are the whole again",
+        "bifrost#5355",
+        "wire",
+    ),
+    Dialect(
         "xAI, of voice",
         "`response.done` with `usage` beside the response, which has an empty one; `billable_audio_seconds`, "
         "`input_text_messages`",
