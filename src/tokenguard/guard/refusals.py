@@ -45,4 +45,7 @@ def _said(refusal: Refusal, what: str, *, ends: bool) -> str:
 
 
 def _amount(refusal: Refusal, value: int) -> str:
-    return f"${refusal.in_unit(value):.6f}" if refusal.unit == USD else f"{value:,} {refusal.unit}"
+    """An amount in its unit; USD that would look like nothing to the millionth is told to the nano-dollar."""
+    if refusal.unit != USD:
+        return f"{value:,} {refusal.unit}"
+    return f"${refusal.in_unit(value):.{9 if 0 < value < 10_000 else 6}f}"
