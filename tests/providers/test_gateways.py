@@ -13,6 +13,7 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE, api_at, conversed
 from tokenguard.providers.events import backwards, in_lines, whole_answer
 from tokenguard.providers.google import EMBED, GENERATE
+from tokenguard.providers.google_live import read_turn
 from tokenguard.providers.media import IMAGES, SPEECH, TRANSCRIPTS
 from tokenguard.providers.mistral import OCR
 from tokenguard.providers.ollama import CHAT as OLLAMA
@@ -811,3 +812,20 @@ def test_input_that_is_told_in_parts_at_last(begun, told, read):
     events += [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5, **told}}]
     used = MESSAGES.fold(sse(*events, {"type": "message_stop"})).usage
     assert (used.input, used.output, used.cache_read or 0, used.cache_write or 0) == read
+
+
+@pytest.mark.parametrize(
+    ("response", "thoughts", "total", "output", "basis"),
+    [
+        (42, 136, 564, 178, "inconsistent_usage"),  # as `gemini-3.8-live` has been seen to answer
+        (142, 36, 664, 178, "inconsistent_usage"),  # they would fit in, but they are text
+        (42, 136, 700, 178, None),
+        (42, 0, 564, 42, None),
+    ],
+)
+def test_thoughts_of_a_live_turn(response, thoughts, total, output, basis):
+    """They stand beside the sound, whether the total has them or not."""
+    sound = [{"modality": "AUDIO", "tokenCount": response}]
+    said = {"promptTokenCount": 522, "responseTokenCount": response, "responseTokensDetails": sound}
+    turn = read_turn({"usageMetadata": {**said, "totalTokenCount": total, "thoughtsTokenCount": thoughts}})
+    assert (turn.usage.output, turn.usage.output_audio, turn.basis) == (output, response, basis)

@@ -371,6 +371,13 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "Gemini's live models",
+        "`totalTokenCount` without the thoughts, of an answer that is all sound",
+        "the thoughts beside the answer; `estimated` as `inconsistent_usage`",
+        "discuss.ai.google.dev/t/188765",
+        "wire",
+    ),
+    Dialect(
         "OpenAI's realtime models",
         "`output_token_details.reasoning_tokens`, within the text",
         "reasoning, within the output",
