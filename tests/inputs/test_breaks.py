@@ -290,6 +290,7 @@ def test_nothing_of_a_prompt_is_kept():
         its._chains._by_key,
         its._known.young,
         its._known.old,
+        [(key, begun.digests) for key, begun in its._known._begun.items()],
         its._told,
         dict(program.seen),
     ]

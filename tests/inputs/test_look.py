@@ -16,7 +16,7 @@ from tokenguard.demo.provider import SimulatedProvider
 from tokenguard.facts import names as n
 from tokenguard.facts.names import SECTION_TOKENS as SECTIONS
 from tokenguard.facts.record import CallRecord, ToolsetRecord
-from tokenguard.inputs import look, pieces
+from tokenguard.inputs import known, look, pieces
 from tokenguard.inputs.request import snapshot
 from tokenguard.providers import openai as openai_format
 from tokenguard.report.inputs import broken
@@ -251,3 +251,30 @@ def test_what_is_known_is_found_the_same(monkeypatch):
     assert len(set(seen)) == 3
     monkeypatch.setattr(pieces, "message", lambda member: pytest.fail("read again"))
     again.look(record, openai_format.CHAT, sent)
+
+
+def test_a_conversation_that_grows_is_found_the_same(monkeypatch):
+    """What is remembered of how conversations began changes nothing of what is found, and stays within its bounds."""
+    monkeypatch.setattr(known, "TURNS", 100)
+    again = known.Known()
+
+    def found(reader, count, name, **mark):
+        roles = ("system", "user", "assistant")
+        said = [{"role": roles[0 if k % 7 == 0 else 1 + k % 2], "content": f"{name} {k}\n" * 9} for k in range(count)]
+        sent, _ = snapshot("chat", "openai", {"model": "gpt-4o", "messages": said, **mark})
+        whole = reader.read(sent)
+        request = whole.request
+        texts = [list(cut.sums) for cut in request.texts]
+        sizes = (request.system, request.history, request.results, request.last, request.media)
+        at = [(piece.section, piece.number) for piece in request.pieces]
+        return whole.hash, whole.weight, len(request.turns), request.marked, request.lasting, sizes, texts, at
+
+    seen = []
+    for count in (1, 3, 7, 8, 9, 10, 11, 13, 15, 15, 17, 40, 42, 30):
+        for name, mark in (("a", {}), ("b", {"cache_control": {"ttl": "1h"}})):
+            fresh = found(known.Known(), count, name, **mark)
+            assert found(again, count, name, **mark) == fresh
+            seen.append(fresh[0])
+            assert again._turns == sum(len(begun.request.turns) for begun in again._begun.values()) <= 100
+    assert len(set(seen)) == len(seen) - 2  # one length came twice
+    assert again._begun

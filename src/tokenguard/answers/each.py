@@ -155,9 +155,9 @@ class Several(Asked):
         answer, missing = json.loads(came.body), self._missing()
         items = _in_order(answer, len(missing))
         beside = {key: value for key, value in answer.items() if key not in (DATA, USAGE)}
-        lengths = {place: max(1, len(self._inputs[place])) for place in missing}
+        lengths = [max(1, len(self._inputs[place])) for place in missing]
         shares = {
-            name: shared_out(count, lengths) if type(count) is int else dict.fromkeys(missing, count)
+            name: shared_out(count, missing, lengths) if type(count) is int else dict.fromkeys(missing, count)
             for name, count in (answer.get(USAGE) or {}).items()
         }
         entries, headers = dict[bytes, Entry](), came.headers

@@ -149,16 +149,17 @@ class Chains:
         """Keep a chain: in the place of one that it goes on from, or else of the oldest."""
         kept = self._by_key.setdefault(key, [])
         self._by_key.move_to_end(key)
-        same = first = None
-        many = 0
-        for n, old in enumerate(kept):
+        same, many = None, 0
+        for n in range(len(kept) - 1, -1, -1):  # most often it goes on from the last one
+            old = kept[n]
             if old.model == new.model:
+                first, many = n, many + 1
                 if common(new, old).chars >= MOSTLY * old.chars:  # it is an earlier one with more at its end
                     same = n
                     break
-                first, many = n if first is None else first, many + 1
-        if same is None and many >= KEPT:
-            same = first
+        else:
+            if many >= KEPT:
+                same = first
         if same is not None:
             self._forget(kept.pop(same))
         kept.append(new)

@@ -7,6 +7,7 @@ hash: lengths, checksums, names of tools, and nothing of what they say.
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -29,6 +30,10 @@ MOST: Final = 2**19
 """Blocks of all that is remembered, and as many members: 4 MB, and half a kilobyte for each member."""
 MEMBER: Final = 16
 """The blocks that a member itself counts for."""
+LONG: Final = 8
+"""Messages of a conversation of which it is worth while to remember how it has begun."""
+TURNS: Final = 2**16
+"""Messages of all conversations that are remembered so: 2 MB."""
 HERE: Final = {"role": "here"}
 """Stands for the messages of a request where its other arguments are looked at."""
 _new: Final = tuple.__new__
@@ -68,6 +73,15 @@ class Whole(NamedTuple):
     """In blocks."""
 
 
+class Begun(NamedTuple):
+    """What a conversation has been found to be, so far."""
+
+    digests: bytes
+    request: Request[Cut]
+    weight: int
+    """In blocks."""
+
+
 class Known(Plain[Cut]):
     """Reads requests, each member of them the first time that it comes. Asked by one thread at a time."""
 
@@ -78,6 +92,10 @@ class Known(Plain[Cut]):
         """What was, before that."""
         self.weight = 0
         """Of all that is young."""
+        self._begun: OrderedDict[object, Begun] = OrderedDict()
+        """The last conversations of texts alone, by a hash."""
+        self._turns = 0
+        """Messages of all of these."""
         self._cut = 0
         """The blocks of the texts that are being read."""
 
@@ -89,12 +107,19 @@ class Known(Plain[Cut]):
             values = read_back(rest)
             more, values[sent.turns] = values[sent.turns], None
             rest = marshalled(values)
-        get, texts = self.young.get, iter(sent.texts)
-        key: object = (sent[:4], hash(rest), hash(sent.nested))
-        digest, head, own, toolset, weight = get(key) or self._found(key, self._rest, sent, rest)
-        digests, turns = [digest], []
-        for role in texts:
-            said = (role, next(texts))
+        get, texts = self.young.get, sent.texts
+        first: object = (sent[:4], hash(rest), hash(sent.nested))
+        digest, head, own, toolset, weight = get(first) or self._found(first, self._rest, sent, rest)
+        digests, turns, before = [digest], [], None
+        goes_on = own is None and not more and len(texts) >= 2 * LONG
+        # Most conversations have grown by an answer and a question.
+        if goes_on and (begun := self._begun.pop((first, hash(texts[:-4])), None)) is not None:
+            digest, before, weight = begun
+            digests, turns = [digest], [*before.turns]
+            self._turns -= len(turns)
+        spoken = iter(texts[2 * len(turns) :])
+        for role in spoken:
+            said = (role, next(spoken))
             key = hash(said)  # Python keeps the hash of a text with it: a long one is not read again
             digest, turn, its = get(key) or self._found(key, self._words, said)
             digests.append(digest)
@@ -109,7 +134,19 @@ class Known(Plain[Cut]):
             turns = own
         elif more:
             turns = [turn for turn in turns if turn is not None]
-        return _new(Whole, (stable(b"".join(digests)), Request(head, turns), toolset, weight))
+        digest, request = b"".join(digests), Request(head, turns, before)
+        if goes_on:
+            self._keep((first, hash(texts)), _new(Begun, (digest, request, weight)))
+        return _new(Whole, (stable(digest), request, toolset, weight))
+
+    def _keep(self, key: object, begun: Begun) -> None:
+        """Remember how a conversation has begun."""
+        if key not in self._begun:
+            self._turns += len(begun.request.turns)
+        self._begun[key] = begun
+        while self._turns > TURNS:
+            _, oldest = self._begun.popitem(last=False)
+            self._turns -= len(oldest.request.turns)
 
     def text(self, text: str) -> Cut:
         """A text in blocks."""

@@ -80,16 +80,19 @@ class Head(NamedTuple, Generic[T]):
 
 
 class Request(Generic[T]):
-    """A request taken apart: what it says beside its conversation, and that."""
+    """A request taken apart: what it says beside its conversation, and that.
+
+    `before` is the same with fewer turns, the first of these: what was added up of them is not added up again.
+    """
 
     __slots__ = (
         "_asks",
+        "_marks",
         "_pieces",
+        "_sums",
         "head",
         "history",
         "last",
-        "lasting",
-        "marked",
         "media",
         "results",
         "system",
@@ -97,14 +100,17 @@ class Request(Generic[T]):
         "turns",
     )
 
-    def __init__(self, head: Head[T], turns: Sequence[Turn[T]]) -> None:
+    def __init__(self, head: Head[T], turns: Sequence[Turn[T]], before: Request[T] | None = None) -> None:
         self.head = head
         self.turns = turns
         self._pieces: tuple[Piece[T], ...] | None = None
-        system, history, results, media, asks = head.system, 0, 0, 0, len(turns) - 1
-        texts = [*head.texts]
-        marks = head.marks
-        for n, turn in enumerate(turns):
+        if before is None:
+            begun, texts, marks = 0, [*head.texts], head.marks
+            system, history, results, media, asks = head.system, 0, 0, 0, -1
+        else:
+            begun, texts, marks = len(before.turns), [*before.texts], before._marks
+            system, history, results, media, asks = before._sums
+        for n, turn in enumerate(turns[begun:] if begun else turns, begun):
             role, _, its_texts, mark, words, its_results, its_media = turn
             texts += its_texts
             if mark is not None:
@@ -117,11 +123,13 @@ class Request(Generic[T]):
                     asks = n
             results += its_results
             media += its_media
+        self._sums: tuple[int, int, int, int, int] = system, history, results, media, asks
+        self._marks: tuple[tuple[int, bool], ...] = marks
+        if asks < 0:
+            asks = len(turns) - 1
         last = turns[asks].words if turns and turns[asks].role not in SYSTEM_ROLES else 0
         self._asks = asks
         """The place of the turn that is the last one of the user; of the last one, where there is none."""
-        if head.lasting is not None and turns and texts:
-            marks = (*marks, (len(texts), head.lasting))
         self.texts: list[T] = texts
         """All its texts, in the order in which a provider's prompt cache has them."""
         self.system = system
@@ -131,10 +139,23 @@ class Request(Generic[T]):
         self.last = last
         self.media = media
         """How many pictures and the like it brings."""
-        self.marked = max(end for end, _ in marks) if marks else None
+
+    @property
+    def marks(self) -> tuple[tuple[int, bool], ...]:
+        """The marks for the cache in it: how many of the texts stand before each, and whether for an hour."""
+        if self.head.lasting is not None and self.turns and self.texts:
+            return (*self._marks, (len(self.texts), self.head.lasting))
+        return self._marks
+
+    @property
+    def marked(self) -> int | None:
         """How many of the texts stand before the last mark of what the provider shall cache; `None` without a mark."""
-        self.lasting = any(lasting for _, lasting in marks) if marks else False
+        return max((end for end, _ in self.marks), default=None)
+
+    @property
+    def lasting(self) -> bool:
         """Whether a mark asks for an hour."""
+        return any(lasting for _, lasting in self.marks)
 
     @property
     def pieces(self) -> tuple[Piece[T], ...]:

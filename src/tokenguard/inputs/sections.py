@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from operator import itemgetter
+from collections.abc import Collection, Iterable
 from typing import Any, Final, TypeVar
 
 from tokenguard.facts import names
@@ -12,7 +11,6 @@ from tokenguard.inputs.pieces import MEDIA_CHARS, Head, Request
 K = TypeVar("K")
 SECTIONS: Final = tuple(map(names.input_attribute, names.INPUT_SECTIONS))
 CHARS_PER_TOKEN: Final = 4
-FIRST: Final = itemgetter(0)
 MAX_TOOLS: Final = 256
 """Tools of one request that are told apart."""
 
@@ -27,30 +25,26 @@ def sections(request: Request[Any], input_tokens: int) -> dict[str, int]:
         chars = history + request.system + head.tools + request.results + request.last + media
         history += max(0, input_tokens - chars // CHARS_PER_TOKEN) * CHARS_PER_TOKEN
     sizes = (request.system, head.tools, history, request.results, request.last, media)
-    return shared_out(input_tokens, {name: size for name, size in zip(SECTIONS, sizes, strict=True) if size})
+    return shared_out(input_tokens, SECTIONS, sizes)
 
 
-def shared_out(total: int, weights: Mapping[K, int]) -> dict[K, int]:
-    """A whole number in parts as large as their weights, which sum to it: the largest remainders are rounded up.
+def shared_out(total: int, keys: Iterable[K], weights: Collection[int]) -> dict[K, int]:
+    """A whole number in parts as large as their weights, which sum to it; what weighs nothing gets none.
 
-    >>> shared_out(10, {"a": 1, "b": 1, "c": 1})
-    {'a': 4, 'b': 3, 'c': 3}
+    Each begins where the one before it ends, rounded down: so each is less than one off its share.
+
+    >>> shared_out(10, "abcd", [1, 1, 0, 1])
+    {'a': 3, 'b': 3, 'd': 4}
     """
-    whole = sum(weights.values())
-    if not whole:
-        return {}
+    whole = sum(weights)
     parts: dict[K, int] = {}
-    left = []
-    short = total
-    for key, weight in weights.items():
-        weight *= total
-        parts[key] = part = weight // whole
-        short -= part
-        left.append((weight - part * whole, key))
-    if short:
-        left.sort(key=FIRST, reverse=True)
-        for _, key in left[:short]:
-            parts[key] += 1
+    weighed = given = 0
+    for key, weight in zip(keys, weights, strict=True):
+        if weight:
+            weighed += weight
+            upto = weighed * total // whole
+            parts[key] = upto - given
+            given = upto
     return parts
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanContext, SpanKind
@@ -50,6 +50,9 @@ RECENT = 2048
 """Records that are kept until it is known whether the OTLP endpoint takes any; as many as wait for it themselves."""
 QUEUE_LENGTH = 65_536
 """Records that wait for the drain; past it the oldest are dropped, and counted."""
+
+
+_new: Final = tuple.__new__
 
 
 class Sink(Protocol):
@@ -278,7 +281,7 @@ class Telemetry:
         )
         if names.BREAK_KIND in seen.attributes and item.span.trace_flags.sampled:
             self._show_break(record, item.span, seen.attributes)
-        return Finished(record, item.span, item.histograms)
+        return _new(Finished, (record, item.span, item.histograms, None, None, None))
 
     def _show_break(self, record: CallRecord, span: SpanContext, seen: Mapping[str, AttributeValue]) -> None:
         """A span of its own below the call's, which has ended: nobody waits for what is found out here."""
