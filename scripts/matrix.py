@@ -97,6 +97,7 @@ SETS = {
     "litellm": frameworks("litellm", "instructor", "haystack-ai", "pillow", "pypdfium2"),
     # With another that wants litellm, the newest of one is the oldest of the other.
     "dspy": frameworks("dspy>=3"),
+    "agents": frameworks("agno", "autogen-agentchat", "autogen-ext[openai]", "pillow", "tiktoken"),
     "crewai": frameworks("crewai[anthropic,google-genai,bedrock]>=1.10"),
     "litellm-all": frameworks("litellm[proxy]", "boto3"),  # responses and streamed messages want the proxy's packages
     "langchain": frameworks(

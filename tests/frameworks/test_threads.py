@@ -6,6 +6,7 @@ own; elsewhere they are skipped.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import pytest
@@ -102,6 +103,57 @@ def dspy_evaluate(provider, tmp_path):
         judge(dspy.Predict("question -> answer"))
 
 
+def weather_that_asks(city: str) -> str:
+    """The weather of a city."""
+    client = pytest.importorskip("openai").OpenAI()
+    return str(client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": city}]).usage)
+
+
+def autogen_tool(provider, tmp_path):
+    """A tool that is no coroutine asks a model in its turn."""
+    clients = pytest.importorskip("autogen_ext.models.openai")
+    agents = pytest.importorskip("autogen_agentchat.agents")
+
+    async def ask():
+        agent = agents.AssistantAgent("a", clients.OpenAIChatCompletionClient(model=MODEL), tools=[weather_that_asks])
+        await agent.run(task="What is the weather in Paris?")
+
+    asyncio.run(ask())
+    assert len(provider.calls) >= 2
+
+
+def agno_memory(provider, tmp_path):
+    """What is worth remembering is asked for beside the answer."""
+    agent = pytest.importorskip("agno.agent").Agent
+    model = pytest.importorskip("agno.models.openai").OpenAIChat(id=MODEL)
+    store = pytest.importorskip("agno.db.in_memory").InMemoryDb()
+    agent(model=model, db=store, update_memory_on_run=True, telemetry=False, user_id="u").run("I like tea.")
+    assert len(provider.calls) >= 2
+
+
+def agno_team(provider, tmp_path):
+    """What a team does beside its answer goes through an executor of its own."""
+    agent = pytest.importorskip("agno.agent").Agent
+    team = pytest.importorskip("agno.team").Team
+    model = pytest.importorskip("agno.models.openai").OpenAIChat(id=MODEL)
+    whole = team(members=[agent(name="m", model=model, telemetry=False)], model=model, telemetry=False)
+    whole.background_executor.submit(weather_that_asks, "Paris").result()
+
+
+def semantic_kernel_bedrock(provider, tmp_path):
+    """Its Bedrock clients are boto3's, in threads."""
+    boto3 = pytest.importorskip("boto3")
+    bedrock = pytest.importorskip("semantic_kernel.connectors.ai.bedrock")
+    history = pytest.importorskip("semantic_kernel.contents").ChatHistory()
+    history.add_user_message("hi")
+    keys = {"region_name": "us-east-1", "aws_access_key_id": "k", "aws_secret_access_key": "k"}
+    client, runtime = (boto3.client(n, endpoint_url=provider.url, **keys) for n in ("bedrock", "bedrock-runtime"))
+    model = "anthropic.claude-3-haiku-20240307-v1:0"
+    service = bedrock.BedrockChatCompletion(model_id=model, client=client, runtime_client=runtime)
+    settings = bedrock.BedrockChatPromptExecutionSettings(max_tokens=5)
+    asyncio.run(service.get_chat_message_content(history, settings))
+
+
 RUNS = [
     metadata_extractor,
     document_content_extractor,
@@ -109,6 +161,10 @@ RUNS = [
     multi_query_retriever,
     multi_retriever,
     dspy_evaluate,
+    autogen_tool,
+    agno_memory,
+    agno_team,
+    semantic_kernel_bedrock,
 ]
 
 
@@ -125,7 +181,8 @@ def test_attribution_flows_through(run, provider, tmp_path, installed, spans):
     assert provider.calls
     assert measured.calls == len(provider.calls)
     assert measured.input_tokens == provider.billed.input
-    calls = [span for span in spans if "gen_ai.operation.name" in span.attributes]
+    calls = [span for span in spans if "gen_ai.request.model" in span.attributes]  # agents' own spans have none
+    assert len(calls) == len(provider.calls)
     assert {span.attributes["tokenguard.feature"] for span in calls} == {run.__name__}
     assert {span.attributes["tokenguard.tenant"] for span in calls} == {"acme"}
     (root,) = [span for span in spans if span.name == "request"]

@@ -83,4 +83,8 @@ SDKS = (
     Sdk("haystack.components.extractors.image.llm_document_content_extractor", "", "threads", warms=False),
     Sdk("haystack.components.retrievers.multi_query_embedding_retriever", "", "threads", warms=False),
     Sdk("haystack.components.retrievers.multi_retriever", "", "threads", warms=False),
+    Sdk("agno.agent.agent", "", "threads", warms=False),
+    Sdk("agno.team._init", "", "threads", warms=False),
+    Sdk("autogen_core.tools._function_tool", "", "threads", warms=False),
+    Sdk("semantic_kernel.utils.async_utils", "", "threads", warms=False),
 )

@@ -37,7 +37,7 @@ FRAMEWORKS = """\
 Frameworks need no rows: their calls go through these SDKs, and their own spans are parents without a cost.
 The tests run
 the newest versions of those below (`make matrix`) and check that every request is measured. Frameworks that call models
-in thread pools (dspy, haystack) keep the caller's attribution.
+in thread pools (agno, autogen, dspy, haystack, semantic-kernel) keep the caller's attribution.
 
 Tried once (November 2026), with agents, tools and streams that are read or left: strands-agents, google-adk, agno,
 autogen, langgraph, griptape, inspect-ai, mirascope, magentic, aisuite, any-llm, llm, outlines, guidance, mem0 and
