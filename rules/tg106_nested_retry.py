@@ -184,7 +184,8 @@ def _asked_by(file: File, given: Iterable[ast.expr | Function], requests: list[a
             body = file.names.definition(path)
         if isinstance(body, ast.Lambda | Function):
             within = [r for r in requests if body in file.module.ancestors(r) and not _swallowed(file, r)]
-            yield from (_clients(file, called(request), 0) for request in within)
+            found = [_clients(file, called(request), 0) for request in within]
+            yield from found if all(found) else ()  # of several providers, who knows which
 
 
 def _passed(file: File, name: ast.Name) -> list[ast.expr | Function]:

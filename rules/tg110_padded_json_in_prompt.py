@@ -2,8 +2,8 @@ r"""JSON is padded with spaces before it goes into a prompt.
 
 `indent=2` is for people. In a prompt the line breaks and spaces are tokens: they add a quarter to a half to most
 documents, in every call. A text that is called a prompt counts as one, whoever it is sent by. What a tool returns to
-the model is part of the next prompt, too: a decorated function, one that is listed as a tool, or one of a dict such as
-`TOOL_HANDLERS`. The fix (unsafe: it changes the prompt) removes the indentation.
+the model is part of the next prompt, too: a decorated function, one that is listed as a tool or described by a schema,
+or one of a dict such as `TOOL_HANDLERS`. The fix (unsafe: it changes the prompt) removes the indentation.
 
 Bad:
 
@@ -55,7 +55,9 @@ from tokenguard.lint.prompts import TEXT_WORDS, TOOL_WORDS, contents
 from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "warning"
-WORDS = tuple((word, "rompt", *TEXT_WORDS, *TOOL_WORDS) for word in ("indent=", "indent =", "pformat"))
+WORDS = tuple(
+    (word, "rompt", '"human"', "'human'", *TEXT_WORDS, *TOOL_WORDS) for word in ("indent=", "indent =", "pformat")
+)
 
 
 def check(file: File) -> Iterator[Report]:

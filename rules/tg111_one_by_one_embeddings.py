@@ -62,7 +62,8 @@ SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
 _CALLS = matcher(EMBEDDINGS)
 _LAST = tuple({path.rpartition(".")[2] for path in EMBEDDINGS})
-_INPUTS = ("input", "contents", "content", "texts", "text")
+_INPUTS = ("input", "inputs", "contents", "content", "texts", "text")
+_EACH = ("apply", "map", "progress_apply", "progress_map", "parallel_apply", "map_elements")
 _MANY = lazy(r"batch|many|embeddings|documents|texts|bulk|_all$", re.IGNORECASE)
 _BATCH = lazy(r"batch|group|slice|window|part|bucket", re.IGNORECASE)
 
@@ -79,7 +80,7 @@ def check(file: File) -> Iterator[Report]:
         if function is not None and text is not None and innermost_loop(file, call) is None:
             _add(helpers, function, _ones(file, text, function))
     yield from _through(file, helpers, calls)
-    for call in file.module.calls_of(("apply", "map")) if helpers else ():
+    for call in file.module.calls_of(_EACH) if helpers else ():
         if call.args and _stands_for(call.args[0]) in helpers:
             yield _report(call)
 
@@ -127,9 +128,12 @@ def _report(call: ast.Call) -> Report:
 
 
 def _text(file: File, call: ast.Call) -> ast.expr | None:
+    """The input of a request; None where that may be a list, as Cohere's and Voyage's `texts` always is."""
     known = file.arguments(call).known
     named = (known[name] for name in _INPUTS if name in known)
-    return next(named, call.args[0] if call.args else None)
+    text = next(named, call.args[0] if call.args else None)
+    lists = isinstance(call.func, ast.Attribute) and call.func.attr == "embed"
+    return None if lists and not isinstance(text, ast.List) else text
 
 
 def _given(call: ast.Call, helper: _Helper) -> list[ast.expr]:
@@ -144,7 +148,7 @@ def _each(file: File, call: ast.Call, text: ast.expr) -> bool:
     """Whether `text` is the item of the loop around `call`, or made of it."""
     for names, source in _items(file, call):
         used = names_in(text) & names
-        if used and _single(text) and not _BATCH.search(ast.unparse(source) + " ".join(used)):
+        if used and _single(text) and not (_in_chunks(source) or _BATCH.search(ast.unparse(source) + " ".join(used))):
             return True
     return False
 
@@ -157,10 +161,27 @@ def _second_try(file: File, call: ast.Call, calls: list[ast.Call]) -> bool:
             tried = {id(node) for statement in outer.body for node in walk(statement)}
             if any(id(other) in tried for other in calls) or _asks_for_many(file, outer.body):
                 return True
+        if any(_falls_back(file, before, calls) for before in _statements_before(outer, inner)):
+            return True
         if isinstance(outer, Function):
             return False
         inner = outer
     return False
+
+
+def _statements_before(outer: ast.AST, inner: ast.AST) -> list[ast.stmt]:
+    body: list[ast.stmt] = getattr(outer, "body", [])
+    return body[: body.index(inner)] if isinstance(body, list) and inner in body else []
+
+
+def _falls_back(file: File, tried: ast.stmt, calls: list[ast.Call]) -> bool:
+    """Whether a `try` asks for all texts and leaves with them, and goes on below when that has failed."""
+    if not isinstance(tried, ast.Try):
+        return False
+    nodes = {id(node): node for statement in tried.body for node in walk(statement)}
+    leaves = any(isinstance(node, ast.Return | ast.Continue | ast.Break) for node in nodes.values())
+    goes_on = any(not isinstance(handler.body[-1], ast.Return | ast.Raise) for handler in tried.handlers)
+    return leaves and goes_on and (any(id(call) in nodes for call in calls) or _asks_for_many(file, tried.body))
 
 
 def _asks_for_many(file: File, body: list[ast.stmt]) -> bool:
@@ -208,7 +229,7 @@ def _items(file: File, call: ast.Call) -> Iterator[tuple[set[str], ast.expr]]:
     loop = innermost_loop(file, call)
     while loop is not None and _tries_again(loop):
         loop = innermost_loop(file, loop)
-    if isinstance(loop, ast.For | ast.AsyncFor) and not _is_range(loop.iter):
+    if isinstance(loop, ast.For | ast.AsyncFor) and (not _is_range(loop.iter) or _counts_items(loop.iter)):
         yield _made_of(names_in(loop.target), loop), loop.iter
 
 
@@ -232,12 +253,28 @@ def _made(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 def _tries_again(loop: Loop) -> bool:
     """Whether a loop is one over attempts: it counts, or has no end, and is left once it is done."""
-    endless = isinstance(loop, ast.While) or _is_range(loop.iter)
+    endless = isinstance(loop, ast.While) or (_is_range(loop.iter) and not _counts_items(loop.iter))
     return endless and any(isinstance(node, ast.Break | ast.Return) for node in own_nodes(loop))
 
 
 def _is_range(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"
+
+
+def _counts_items(node: ast.expr) -> bool:
+    """Whether a range is over the places of a list, one by one: `range(len(texts))`."""
+    if not (_is_range(node) and isinstance(node, ast.Call) and 1 <= len(node.args) <= 2):
+        return False
+    last = node.args[-1]
+    return isinstance(last, ast.Call) and isinstance(last.func, ast.Name) and last.func.id == "len"
+
+
+def _in_chunks(source: ast.expr) -> bool:
+    """Whether what a loop goes over is a list in parts: `chunked(texts, 100)`; `chunk_text(text, 500)` is texts."""
+    if not (isinstance(source, ast.Call) and len(source.args) + len(source.keywords) > 1 and source.args):
+        return False
+    name, given = ((spelling(node) or "").rpartition(".")[2] for node in (source.func, source.args[0]))
+    return name in ("chunked", "array_split") or ("chunk" in name and given.endswith("s"))
 
 
 def _single(text: ast.expr) -> bool:

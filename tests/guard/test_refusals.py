@@ -91,3 +91,12 @@ def test_once_over_all_processes(tmp_path):
     ended = [process.communicate(timeout=120) for process in running]
     assert sum(out.count("refused") for out, _ in ended) == 9
     assert sum(err.count("refuses calls") for _, err in ended) == 1
+
+
+def test_what_is_less_than_a_millionth_is_told(installed):
+    """An embedding costs some nano-dollars: its error says how many, and not that it costs nothing."""
+    text = POLICY.format(url="memory:").replace("0.001", "0.00000001")
+    tokenguard.install(policy.loads(text, "tokenguard.toml"))
+    with pytest.raises(BudgetExceeded, match=r"\$0\.000000 spent .* of \$0\.000000010, .* is \$0\.000000\d{3}\."):
+        openai_client().embeddings.create(model="text-embedding-3-small", input="one word")
+    tokenguard.install(policy.Policy())

@@ -178,6 +178,30 @@ REPORTED = {
     ),
     "TG110 langchain": "import json\nfrom langchain_core.tools import tool\n@tool\ndef orders(c):\n    text = json.dumps(load(c), indent=2)\n    return text",
     "TG110 mcp": "import json\nfrom mcp.server.fastmcp import FastMCP\nmcp = FastMCP('x')\n@mcp.tool()\ndef orders(c):\n    return json.dumps(load(c), indent=4)",
+    "TG110 mcp's lower level": (
+        "import json\nfrom mcp.server import Server\nfrom mcp.types import TextContent\nserver = Server('x')\n@server.call_tool()\n"
+        "async def call(name, arguments):\n    return [TextContent(type='text', text=json.dumps(run(name), indent=2))]"
+    ),
+    "TG110 bound to a model": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)\nllm = model.bind_tools([orders])",
+    "TG110 a list of tools": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)\norder_tools = [orders]",
+    "TG110 described by a schema": (
+        "import json\nTOOLS = [{'name': 'orders', 'description': 'd', 'input_schema': {}}]\n"
+        "def orders(c):\n    return json.dumps(load(c), indent=2)"
+    ),
+    "TG110 looked up by the name in a call": (
+        "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)\nKNOWN = {'orders': orders}\n"
+        "def f(tool_call):\n    return KNOWN[tool_call.function.name](**json.loads(tool_call.function.arguments))"
+    ),
+    "TG110 registered": "import json\nfrom autogen import register_function\ndef orders(c):\n    return json.dumps(load(c), indent=2)\n"
+    "register_function(orders, caller=a, executor=b, tool='x')",
+    "TG110 a pair": "import json\ndef f(llm, x):\n    return llm.invoke([('human', json.dumps(x, indent=2))])",
+    "TG110 what a chain is given": (
+        "import json\nfrom langchain_core.prompts import ChatPromptTemplate\ndef f(llm, x):\n"
+        "    chain = ChatPromptTemplate.from_template('of {x}') | llm\n    return chain.invoke({'x': json.dumps(x, indent=2)})"
+    ),
+    "TG110 handed over as a prompt": (
+        "import json\ndef ask(system, prompt):\n    return send(system, prompt)\ndef f(x):\n    return ask('s', 'of ' + json.dumps(x, indent=2))"
+    ),
     "TG110 by name": "import json\nfrom google.adk.agents import Agent\ndef orders(c):\n    return json.dumps(load(c), indent=2)\nagent = Agent(tools=[orders])",
     "TG110 tool class": "import json\nfrom crewai.tools import BaseTool\nclass Orders(BaseTool):\n    def _run(self, c):\n        return json.dumps(load(c), indent=2)",
     "TG110 tool result": "import json\ndef f(b, x):\n    return {'type': 'tool_result', 'tool_use_id': b.id, 'content': json.dumps(x, indent=2)}",
@@ -237,6 +261,15 @@ REPORTED = {
         "import openai\nfrom openai import OpenAI\nfrom tenacity import retry, retry_if_exception_type as on, stop_after_attempt\n"
         "client = OpenAI()\n@retry(stop=stop_after_attempt(3), retry=(on(ValueError) | on(openai.RateLimitError)))\n"
         "def f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG111 by their places": OPENAI + f"def f(texts):\n    for i in range(len(texts)):\n        keep({EMBED.format('texts[i]')})",
+    "TG111 by their places, under a name": OPENAI
+    + f"def f(rows):\n    for i in range(0, len(rows)):\n        text = rows[i].text\n        keep({EMBED.format('text')})",
+    "TG111 a column with a bar": OPENAI
+    + f"def one(text):\n    return {EMBED.format('[text]')}\ndef f(frame):\n    return frame['text'].progress_apply(one)",
+    "TG111 of Cohere": "import cohere\nco = cohere.Client()\ndef f(texts):\n    return [co.embed(texts=[t], model='m') for t in texts]",
+    "TG111 a query for each, of an older package": (
+        "from langchain_community.embeddings import OpenAIEmbeddings\ne = OpenAIEmbeddings()\ndef f(texts):\n    return [e.embed_query(t) for t in texts]"
     ),
     "TG111 tried again for each": OPENAI + "def f(texts):\n    for text in texts:\n        for attempt in range(5):\n"
     f"            try:\n                keep({EMBED.format('text')})\n                break\n            except Exception:\n                wait()",
@@ -354,11 +387,24 @@ SILENT = {
     ),
     "TG107 scripted": "from langchain.agents import create_agent\nfrom tests import FakeChat\nagent = create_agent(model=FakeChat(), tools=[])\nagent.invoke({})",
     "TG109 a client of another server that a method keeps": OPENAI + KEPT.format("base_url=self.url"),
+    "TG110 the state of a graph": "import json\ndef f(graph, x):\n    return graph.invoke({'tool_role': json.dumps(x, indent=2)})",
+    "TG110 looked up by the name of a format": (
+        "import json\ndef pretty(c):\n    return json.dumps(c, indent=2)\nFORMATS = {'tool': pretty}\ndef f(x, name):\n    return FORMATS[name](x)"
+    ),
+    "TG110 asked of a person": "import json\ndef f(x):\n    return confirm(prompt=json.dumps(x, indent=2))",
+    "TG110 beside a schema": (
+        "import json\nTOOLS = [{'name': 'orders', 'description': 'd', 'input_schema': {}}]\n"
+        "def saved(c):\n    return json.dumps(load(c), indent=2)"
+    ),
     "TG110 no tool": "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)",
     "TG106 a block of attempts beside": (
         "from openai import OpenAI\nfrom tenacity import Retrying, stop_after_attempt\nclient = OpenAI()\n"
         "def f(m):\n    for attempt in Retrying(stop=stop_after_attempt(3)):\n        with attempt:\n            save(m)\n"
         "    return client.responses.create(model='m', input=m, max_output_tokens=5)"
+    ),
+    "TG106 a function of several providers is handed over": (
+        RETRY + "@retry(stop=stop_after_attempt(3))\ndef patient(call, *args):\n    return call(*args)\n"
+        f"def ask(m, other):\n    if other:\n        return other.{ASK}\n    return {ASK}\ndef f(m):\n    return patient(ask, m)"
     ),
     "TG106 another function is handed over": (
         RETRY + "@retry(stop=stop_after_attempt(3))\ndef patient(call, *args):\n    return call(*args)\n"
@@ -392,6 +438,13 @@ SILENT = {
         "client = OpenAI()\n@retry(stop=stop_after_attempt(3), retry=on(ValueError) | on(KeyError))\n"
         "def f(m):\n    return client.responses.create(model='m', input=m, max_output_tokens=5)"
     ),
+    "TG111 lists of texts, of Cohere": "import cohere\nco = cohere.Client()\ndef f(pages):\n    return [co.embed(texts=p, model='m') for p in pages]",
+    "TG111 chunks of a list": OPENAI + f"def f(texts):\n    for chunk in chunked(texts, 100):\n        keep({EMBED.format('chunk')})",
+    "TG111 slices by their places": OPENAI
+    + f"def f(texts):\n    for i in range(0, len(texts), 100):\n        keep({EMBED.format('texts[i : i + 100]')})",
+    "TG111 goes on when all at once have failed": OPENAI
+    + f"def f(texts):\n    try:\n        return {EMBED.format('texts')}\n    except Exception:\n        log()\n"
+    f"    return [{EMBED.format('t')} for t in texts]",
     "TG111 one text tried again": OPENAI + "def f(text):\n    for attempt in range(5):\n"
     f"        try:\n            return {EMBED.format('text')}\n        except Exception:\n            wait()",
     "TG111 second try": OPENAI + f"def f(texts):\n    try:\n        return {EMBED.format('texts')}\n    except Exception:\n"

@@ -13,6 +13,7 @@ from tokenguard.providers.anthropic import MESSAGES
 from tokenguard.providers.bedrock import ANTHROPIC, CONVERSE, api_at, conversed
 from tokenguard.providers.events import backwards, in_lines, whole_answer
 from tokenguard.providers.google import EMBED, GENERATE
+from tokenguard.providers.google_live import read_turn
 from tokenguard.providers.media import IMAGES, SPEECH, TRANSCRIPTS
 from tokenguard.providers.mistral import OCR
 from tokenguard.providers.ollama import CHAT as OLLAMA
@@ -761,3 +762,70 @@ def test_speech_that_is_streamed(keys):
     """vLLM-Omni tells its tokens in the words of chat."""
     done = {"type": "speech.audio.done", "usage": dict(zip(keys, (12, 250), strict=True))}
     assert SPEECH.fold(sse({"type": "speech.audio.delta", "audio": "eA=="}, done)).usage == Usage(12, 250)
+
+
+@pytest.mark.parametrize(
+    ("told", "usage", "fees"),
+    [
+        (
+            {"response": {"status": "completed", "usage": {}}, "usage": {"billable_audio_seconds": 60}},
+            (None, 60),
+            False,
+        ),
+        ({"response": {"usage": {}}, "usage": {"input_tokens": 9, "input_text_messages": 2}}, (9, None), True),
+        ({"response": {"usage": {"input_tokens": 9}}, "usage": {"input_tokens": 5}}, (9, None), False),
+        ({"response": {"status": "cancelled", "usage": None}}, None, False),
+    ],
+)
+def test_usage_beside_a_response(told, usage, fees):
+    """xAI has it there, with the seconds that it bills, and the texts that have a fee."""
+    reading = REALTIME.fold(sse({"type": "response.done", **told}))
+    assert (reading.usage and (reading.usage.input, reading.usage.input_seconds)) == usage
+    assert reading.extra_fees is fees
+
+
+@pytest.mark.parametrize(
+    ("begun", "told", "read"),
+    [
+        ({"input_tokens": 8834}, {"input_tokens": 18, "cache_read_input_tokens": 8831}, (8849, 5, 8831, 0)),
+        (
+            {"input_tokens": 8834, "cache_read_input_tokens": 0},
+            {"input_tokens": 18, "cache_creation_input_tokens": 8831},
+            (8849, 5, 0, 8831),
+        ),
+        # what a gateway does not know at last, it has told at first
+        ({"input_tokens": 18}, {"input_tokens": 0, "cache_read_input_tokens": 8831}, (8849, 5, 8831, 0)),
+        ({"input_tokens": 18}, {"cache_read_input_tokens": 8831}, (8849, 5, 8831, 0)),
+        ({"input_tokens": 18}, {"input_tokens": 0, "cache_read_input_tokens": 0}, (18, 5, 0, 0)),
+        # cumulative: tools of the provider have made more of it
+        (
+            {"input_tokens": 18, "cache_read_input_tokens": 50},
+            {"input_tokens": 30, "cache_read_input_tokens": 90},
+            (120, 5, 90, 0),
+        ),
+    ],
+)
+def test_input_that_is_told_in_parts_at_last(begun, told, read):
+    """Each token is counted once, whatever came first."""
+    start = {"id": "m", "model": "kimi-k3", "usage": {"output_tokens": 0, **begun}}
+    events = [{"type": "message_start", "message": start}]
+    events += [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5, **told}}]
+    used = MESSAGES.fold(sse(*events, {"type": "message_stop"})).usage
+    assert (used.input, used.output, used.cache_read or 0, used.cache_write or 0) == read
+
+
+@pytest.mark.parametrize(
+    ("response", "thoughts", "total", "output", "basis"),
+    [
+        (42, 136, 564, 178, "inconsistent_usage"),  # as `gemini-3.8-live` has been seen to answer
+        (142, 36, 664, 178, "inconsistent_usage"),  # they would fit in, but they are text
+        (42, 136, 700, 178, None),
+        (42, 0, 564, 42, None),
+    ],
+)
+def test_thoughts_of_a_live_turn(response, thoughts, total, output, basis):
+    """They stand beside the sound, whether the total has them or not."""
+    sound = [{"modality": "AUDIO", "tokenCount": response}]
+    said = {"promptTokenCount": 522, "responseTokenCount": response, "responseTokensDetails": sound}
+    turn = read_turn({"usageMetadata": {**said, "totalTokenCount": total, "thoughtsTokenCount": thoughts}})
+    assert (turn.usage.output, turn.usage.output_audio, turn.basis) == (output, response, basis)

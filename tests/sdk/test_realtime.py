@@ -133,7 +133,7 @@ def test_what_somebody_says(client, installed, spans):
 
 @pytest.mark.parametrize(
     ("model", "cost"),
-    [("whisper-1", 3 * 0.0001), ("gpt-4o-transcribe", 30 * 6e-6 + 5 * 1e-5)],
+    [("whisper-1", 3 * 0.0001), ("gpt-4o-transcribe", 30 * 2.5e-6 + 5 * 1e-5)],
     ids=["seconds", "tokens"],
 )
 def test_what_is_written_down(model, cost, client, installed):

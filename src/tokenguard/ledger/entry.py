@@ -40,12 +40,12 @@ def nano(usd: float | Decimal, *, up: bool = False) -> int:
 
 
 def digits_of(usd: float) -> int:
-    """The decimals that an account's amount is written with: an amount below a cent is that of a request or two.
+    """The decimals that an amount is written with: below a cent it is that of a request, then of some tokens.
 
-    >>> digits_of(20.0), digits_of(0.0), digits_of(0.00002)
-    (4, 4, 6)
+    >>> digits_of(20.0), digits_of(0.0), digits_of(0.00002), digits_of(0.00000005)
+    (4, 4, 6, 9)
     """
-    return 6 if 0 < abs(usd) < 0.01 else 4
+    return 4 if usd == 0 or abs(usd) >= 0.01 else 6 if abs(usd) >= 0.00001 else 9
 
 
 @dataclass(slots=True, unsafe_hash=True, init=False)

@@ -26,7 +26,8 @@ _THROUGH = frozenset({
 _FILLS = frozenset({"format", "render", "substitute", "safe_substitute", "partial", "format_messages", "format_prompt"})
 _COPIES = frozenset({
     "str", "repr", "dedent", "Template", "int", "float", "round", "list", "tuple", "sorted",
-    "dumps", "format", "fill", "indent", "cleandoc", "TextBlock", "from_template", "escape", "cast",
+    "dumps", "format", "fill", "indent", "cleandoc", "TextBlock", "TextContent", "CallToolResult", "ToolResult",
+    "ToolReturn", "from_template", "escape", "cast",
     "ascii", "enumerate", "reversed",
 })  # fmt: skip
 _SHOWN = frozenset({"hex", "int", "microsecond", "second", "minute", "template", "text", "content"})  # attributes

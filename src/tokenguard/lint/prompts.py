@@ -259,6 +259,12 @@ def contents(file: File) -> Iterator[ast.expr]:
             yield from file.module.results(function)
     yield from (handler for handler in _handlers(file) if isinstance(handler, ast.Lambda))
     yield from _prompts_by_name(file)
+    yield from _messages_of_pairs(file, _ROLES)
+    yield from _handed_over(file)
+    for call in file.module.calls_of(_RUN_NAMES):
+        if call.args and isinstance(call.func, ast.Attribute) and _RUN_PATHS.fullmatch(file.names.path(call.func)):
+            parts = isinstance(file.written(call.args[0]), ast.Dict)
+            yield from call.args[:1] if not parts or _is_chain(file, call.func.value) else ()
     for call in file.module.calls_of(_MESSAGES):
         content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
         if content is not None:
@@ -266,6 +272,7 @@ def contents(file: File) -> Iterator[ast.expr]:
 
 
 _USER = frozenset({"user", "human"})
+_ROLES = frozenset({*_USER, *_SYSTEM_ROLES, "assistant", "ai"})
 _PROMPT_NAME = lazy(r"(?:^|_)(?:prompt|instructions?|user_message|user_content|query_text)$|^prompt_", re.IGNORECASE)
 _PROMPT_FUNCTION = lazy(r"(?:^|_)prompts?$|(?:^|_)(?:build|make|create|get|format|render)_\w*prompt\w*$")
 
@@ -275,10 +282,7 @@ def lasts(file: File) -> Iterator[ast.expr]:
     for _, keys in _dicts(file):
         if file.constant(keys.get("role")) in _USER and "content" in keys:
             yield keys["content"]
-    for node in file.module.all(ast.Tuple):
-        assert isinstance(node, ast.Tuple)
-        if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in _USER:
-            yield node.elts[1]
+    yield from _messages_of_pairs(file, _USER)
     for call, _ in file.generations:
         known = file.arguments(call).known
         yield from (known[name] for name in ("input", "contents", "prompt") if name in known)
@@ -305,6 +309,36 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
         assert isinstance(function, Function)
         if _PROMPT_FUNCTION.search(function.name):
             yield from file.module.results(function)
+
+
+def _messages_of_pairs(file: File, roles: frozenset[str]) -> Iterator[ast.expr]:
+    """The texts of messages that are written as pairs: `("human", text)`."""
+    for node in file.module.all(ast.Tuple):
+        assert isinstance(node, ast.Tuple)
+        if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in roles:
+            yield node.elts[1]
+
+
+def _handed_over(file: File) -> Iterator[ast.expr]:
+    """What is given to a function as its prompt: by keyword, or in the place of such a parameter of this file."""
+    for call in file.module.calls:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        if name in _PERSON or name[:1].isupper():
+            continue
+        yield from (k.value for k in call.keywords if k.arg and _PROMPT_NAME.search(k.arg))
+        if any(not isinstance(arg, ast.Name | ast.Constant) for arg in call.args):
+            function = file.names.definition(file.names.path(call.func))
+            if isinstance(function, Function):
+                names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+                names = names[1:] if names[:1] in (["self"], ["cls"]) else names
+                given = zip(names, call.args, strict=False)
+                yield from (value for parameter, value in given if _PROMPT_NAME.search(parameter))
+
+
+def _is_chain(file: File, node: ast.expr) -> bool:
+    """Whether what is invoked is a pipeline of LangChain, which writes all it is given into its prompt."""
+    spelled = (spelling(node) or "").rpartition(".")[2]
+    return "chain" in spelled.lower() or isinstance(file.written(node), ast.BinOp)
 
 
 _PERSON = frozenset({"input", "print", "confirm", "getpass", "echo", "secho", "markdown"})
@@ -357,17 +391,22 @@ def _grows_history(statement: ast.stmt | None) -> bool:
 
 TOOL_WORDS = ("tool", "Tool", "TOOL", "available_functions", "kernel_function", "ai_function", "ai_callable")
 _TOOL_MARKS = lazy(
-    r"(?:.*[.?@])?(tool|tool_plain|function_tool|kernel_function|ai_function|ai_callable|beta_tool)(\(\))?"
+    r"(?:.*[.?@])?(tool|tool_plain|function_tool|kernel_function|ai_function|ai_callable|beta_tool|call_tool"
+    r"|register_for_llm|register_for_execution)(\(\))?"
 )
 _TOOL_PARTS = ("func", "fn", "function", "coroutine")
 _TOOL_MAKERS = frozenset({"Tool", "FunctionTool", "StructuredTool", "function_tool", "from_function", "from_defaults",
-                          "tool", "beta_tool", "add_tool", "register_tool"})  # fmt: skip
+                          "tool", "beta_tool", "add_tool", "register_tool", "register_function"})  # fmt: skip
 _HANDLERS = lazy(
     r"(?:^|_)tools?_?(?:handlers?|functions?|funcs?|map(?:ping)?|registry|dispatch(?:er)?|by_name|table|impls?"
     r"|implementations?|executors?|calls?)$|^_?available_(?:tools|functions)$",
     re.IGNORECASE,
 )
 """A dict of what is run for a model, by the names that the model says."""
+_BY_CALL = lazy(  # what is looked up by the name in a model's call: `handlers[call.function.name]`
+    rb"(\w+)(?:\[|\.get\()\s*(?:\w+\.)*(?:function\.name|(?:tool|function|func|fn)_name"
+    rb"|(?:tool|call|tool_call|tool_use|function_call|block)\.name)\b"
+)
 _TOOL_BASES = lazy(r".*\b\w*Tool$")
 
 
@@ -382,25 +421,50 @@ def is_tool(file: File, function: Function) -> bool:
 
 
 def _given_as_tools(file: File) -> set[str]:
-    """The functions that are named in a `tools=[...]`, or wrapped by `Tool(...)` and its kin."""
+    """The functions that are named in a list of tools or a schema, or wrapped by `Tool(...)` and its kin."""
     if "tools" not in file.memory:
         given: list[ast.expr] = []
-        for call in file.module.calls:
-            for keyword in call.keywords:
-                if keyword.arg == "tools":
-                    listed = file.written(keyword.value)
-                    given += listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
+        for listed in _tool_lists(file):
+            given += listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
         for call in file.module.calls_of(_TOOL_MAKERS):
             given += [*call.args[:3], *(k.value for k in call.keywords if k.arg in _TOOL_PARTS)]
         given += _handlers(file)
-        file.memory["tools"] = {(spelling(node) or "").rpartition(".")[2] for node in given} - {""}
+        named = {(spelling(node) or "").rpartition(".")[2] for node in given}
+        file.memory["tools"] = (named | set(_schemas(file))) - {""}
     found: set[str] = file.memory["tools"]
     return found
+
+
+_TOOL_LIST = lazy(r"(?:^|_)tools$", re.IGNORECASE)
+_TAKE_TOOLS = frozenset({"bind_tools", "create_react_agent", "create_agent", "create_tool_calling_agent", "ToolNode",
+                         "create_openai_tools_agent", "create_openai_functions_agent", "ToolExecutor"})  # fmt: skip
+_SCHEMA = frozenset({"parameters", "input_schema", "inputSchema"})
+
+
+def _tool_lists(file: File) -> Iterator[ast.expr]:
+    """What is given as `tools`, or to `bind_tools` and its kin, and what a name such as `all_tools` is set to."""
+    for call in file.module.calls:
+        yield from (file.written(k.value) for k in call.keywords if k.arg == "tools")
+    for call in file.module.calls_of(_TAKE_TOOLS):
+        yield from map(file.written, call.args[:2])
+    for node in file.module.all(ast.Assign):
+        assert isinstance(node, ast.Assign)
+        if _TOOL_LIST.search((spelling(node.targets[0]) or "").rpartition(".")[2]):
+            yield node.value
+
+
+def _schemas(file: File) -> Iterator[str]:
+    """The names of tools that a schema describes: `{"name": "orders", "description": ..., "parameters": {...}}`."""
+    for _, keys in _dicts(file):
+        if "name" in keys and "description" in keys and not _SCHEMA.isdisjoint(keys):
+            name = file.constant(keys["name"])
+            yield name if isinstance(name, str) else ""
 
 
 def _handlers(file: File) -> list[ast.expr]:
     """What a dict such as `TOOL_HANDLERS` has for each name: functions, and lambdas."""
     if "handlers" not in file.memory:
+        by_call = {name.decode() for name in _BY_CALL.findall(file.module.source)}
         named = (
             (n.targets[0] if isinstance(n, ast.Assign) else n.target, n.value)
             for n in file.module.all(ast.Assign, ast.AnnAssign)
@@ -409,7 +473,8 @@ def _handlers(file: File) -> list[ast.expr]:
         file.memory["handlers"] = [
             value
             for target, made in named
-            if isinstance(made, ast.Dict) and _HANDLERS.search((spelling(target) or "").rpartition(".")[2])
+            if isinstance(made, ast.Dict)
+            and ((name := (spelling(target) or "").rpartition(".")[2]) in by_call or _HANDLERS.search(name))
             for value in made.values
             if isinstance(value, ast.Lambda | ast.Name | ast.Attribute)
         ]

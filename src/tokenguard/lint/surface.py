@@ -209,7 +209,9 @@ MODEL_WORDS = words_of(row.path for row in MODELS)
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
               "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create",
               "google.generativeai.embed_content",
-              *(f"langchain_openai.{kind}().{name}" for kind in ("OpenAIEmbeddings", "AzureOpenAIEmbeddings")
+              *(f"{client}().embed" for client in ("voyageai.Client", "voyageai.AsyncClient", "cohere.Client",
+                                                   "cohere.ClientV2", "cohere.AsyncClient", "cohere.AsyncClientV2")),
+              *(f"langchain*.{kind}().{name}" for kind in ("OpenAIEmbeddings", "AzureOpenAIEmbeddings")
                 for name in ("embed_query", "aembed_query")))  # fmt: skip
 RUNS = (
     "*.invoke",

@@ -290,6 +290,10 @@ FEES: Final = (
     # A token of an explicit cache, an hour: `GOOGLE`; not checked, and what is rented is an estimate anyway
     Fee("google", _names("gemini-2.5-pro gemini-3-pro gemini-3.1-pro"), "token_hours", "0.0000045"),
     Fee("google", _names("gemini-2.5-flash gemini-3-flash gemini-3.1-flash"), "token_hours", "0.000001"),
+    # A token of sound that is written down, as the pages of these models have it; the list has $6 and $3 a million:
+    # https://developers.openai.com/api/docs/models/gpt-4o-transcribe, and litellm since BerriAI/litellm#27875
+    Fee("openai", _names("gpt-4o-mini-transcribe"), "input_audio", "0.00000125", UNCHECKED),
+    Fee("openai", _names("gpt-4o-transcribe"), "input_audio", "0.0000025", UNCHECKED),
     # A token of a picture that is embedded: `COHERE`, and litellm
     Fee("cohere", _names("embed-v4"), "input_image", "0.00000047"),
     # A token that a model is tuned with: `OPENAI`

@@ -162,6 +162,21 @@ def _called(body: bytes) -> int:
     return sum(block.get("type") == "tool_use" for block in blocks)
 
 
+CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def _parted(begun: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether what was sent as a whole at first is told in its parts at last, as QwenCloud and Kimi do (bifrost#5355).
+
+    >>> _parted({"input_tokens": 8834}, {"input_tokens": 18, "cache_read_input_tokens": 8831})
+    True
+    """
+    whole, rest = count(begun.get("input_tokens")), count(told.get("input_tokens"))
+    if not whole or not rest or rest >= whole:
+        return False
+    return any(count(told.get(key)) for key in CACHED) and not any(count(begun.get(key)) for key in CACHED)
+
+
 def fold_messages(body: bytes) -> Reading:
     """The events of an Anthropic stream: usage begins in `message_start` and is completed by `message_delta`."""
     message: dict[str, Any] = {}
@@ -190,6 +205,8 @@ def fold_messages(body: bytes) -> Reading:
             break
     if served := _served_by(body):
         message["model"] = served
+    if _parted(usage, told):
+        usage["input_tokens"] = told["input_tokens"]
     usage = larger(usage, told)
     if not is_alone(b"message_delta", body):  # there are others than the last
         for data in told_before(body, untold(usage, MESSAGES_USAGE.keys)):

@@ -321,6 +321,21 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
+        "QwenCloud's and Kimi's Messages API, streamed",
+        "`message_start` with all of the input and no cache; `message_delta` with the input that is left beside it",
+        "the parts that came last, which are the whole again",
+        "bifrost#5355",
+        "wire",
+    ),
+    Dialect(
+        "xAI, of voice",
+        "`response.done` with `usage` beside the response, which has an empty one; `billable_audio_seconds`, "
+        "`input_text_messages`",
+        "the seconds, by which voice is billed; a text that is sent has a fee of its own, `tool_fees_excluded`",
+        "pydantic/genai-prices#668, #600",
+        "wire",
+    ),
+    Dialect(
         "Mistral's Document AI at Foundry",
         "`usage_info.pages_processed_annotation` beside `pages_processed`, which may be 0",
         "pages that are annotated and pages that are only read; without it, as the request asks",
@@ -353,6 +368,13 @@ DIALECTS: Final = (
         "`candidatesTokenCount` with the thoughts in it, as the total says",
         "the thoughts once; any total of Gemini's below its parts makes an estimate, `inconsistent_usage`",
         "litellm#23731",
+        "wire",
+    ),
+    Dialect(
+        "Gemini's live models",
+        "`totalTokenCount` without the thoughts, of an answer that is all sound",
+        "the thoughts beside the answer; `estimated` as `inconsistent_usage`",
+        "discuss.ai.google.dev/t/188765",
         "wire",
     ),
     Dialect(

@@ -124,8 +124,10 @@ def read_google_usage(node: object, at: Counts = GENERATE_USAGE) -> Usage | None
         generated = None if total is None else max(total - sent, 0)
     else:
         total = count(said.get(at.total)) or 0
-        # Vertex AI has had answers that hold the thoughts, as the total says then (litellm#23731)
+        # Vertex AI has had answers that hold the thoughts, as the total says then (litellm#23731). Thoughts are text.
         held = answer is not None and thoughts is not None and thoughts <= answer and total == sent + answer
+        if held and answer and thoughts and at.spoken in said:
+            held = thoughts <= answer - sum(n for kind, n in kinds(said, at.spoken).items() if kind != "TEXT")
         generated = total - sent if held else max((answer or 0) + (thoughts or 0), total - sent)
     usage = Usage(sent, generated, count(said.get(at.cached)), None, None, None, None, thoughts)
     if said.keys().isdisjoint((*at.heard, at.reheard, at.spoken)):

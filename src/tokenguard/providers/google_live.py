@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenguard.facts.usage import UNCAPPED_OUTPUT, Usage
 from tokenguard.providers.api import Api
-from tokenguard.providers.google import Counts, kinds, read_google_usage, with_searches
+from tokenguard.providers.google import Counts, doubt_of, kinds, read_google_usage, with_searches
 from tokenguard.providers.reading import Reading, fields, items, text, whole
 from tokenguard.providers.realtime import CONTEXT
 from tokenguard.providers.units import Units
@@ -39,7 +39,8 @@ def read_turn(message: object) -> Reading:
     if usage is not None and (filmed := kinds(said, *USAGE.heard).get("VIDEO")):
         usage = usage._replace(input_image=(usage.input_image or 0) + filmed)
     grounds = items(fields(message).get("grounds"))
-    turn = Reading(usage, text(fields(message).get("model")), complete=usage is not None)
+    doubt = doubt_of(said, usage, USAGE)
+    turn = Reading(usage, text(fields(message).get("model")), complete=usage is not None, basis=doubt)
     return with_searches(turn, grounds)._replace(model=None)
 
 

@@ -15,7 +15,7 @@ from tokenguard.providers.api import Api
 from tokenguard.providers.events import backwards, decoded, forwards
 from tokenguard.providers.media import AUDIO_TOKENS, SPOKEN_TOKENS, TRANSCRIPT_USAGE
 from tokenguard.providers.openai import INPUT_DETAILS, OUTPUT_DETAILS
-from tokenguard.providers.reading import Reading, Shape, fields, items, read_usage, text, whole
+from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, text, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -27,25 +27,30 @@ USAGE: Final = Shape(
         "output_token_details": OUTPUT_DETAILS,
         "input_tokens_details": INPUT_DETAILS,  # LiteLLM's proxy, before Gemini
         "output_tokens_details": OUTPUT_DETAILS,
+        "billable_audio_seconds": "input_seconds",  # xAI
     }
 )
+WRITTEN = "input_text_messages"
+"""How many texts were sent to xAI, each for a fee (https://docs.x.ai/developers/pricing, "Voice Pricing")."""
 CONTEXT = "context_tokens"
 """The key of a request with the tokens of the conversation so far, or of the sound that is to be written down."""
 
 
 def read_response(event: object) -> Reading:
-    """The event that ends a response, or the response in it."""
-    body = fields(event)
-    body = fields(body.get("response")) or body
+    """The event that ends a response, or the response in it; xAI has the usage beside an empty one in the response."""
+    told = fields(event)
+    body = fields(told.get("response")) or told
+    said = fields(body.get("usage")) or fields(told.get("usage"))
     status = text(body.get("status"))
     failure = fields(fields(body.get("status_details")).get("error"))
     return Reading(
-        usage=read_usage(body.get("usage"), USAGE),
+        usage=read_usage(said, USAGE),
         id=text(body.get("id")),
         finish_reasons=(status,) if status else (),
         tool_calls=sum(item.get("type") == "function_call" for item in items(body.get("output"))),
         error=(text(failure.get("code")) or text(failure.get("type")) or "failed") if status == "failed" else None,
         complete=status != "in_progress",
+        extra_fees=bool(count(said.get(WRITTEN))),
         conversation=text(body.get("conversation_id")),
     )
 
