@@ -188,6 +188,10 @@ REPORTED = {
         "import json\nTOOLS = [{'name': 'orders', 'description': 'd', 'input_schema': {}}]\n"
         "def orders(c):\n    return json.dumps(load(c), indent=2)"
     ),
+    "TG110 looked up by the name in a call": (
+        "import json\ndef orders(c):\n    return json.dumps(load(c), indent=2)\nKNOWN = {'orders': orders}\n"
+        "def f(tool_call):\n    return KNOWN[tool_call.function.name](**json.loads(tool_call.function.arguments))"
+    ),
     "TG110 registered": "import json\nfrom autogen import register_function\ndef orders(c):\n    return json.dumps(load(c), indent=2)\n"
     "register_function(orders, caller=a, executor=b, tool='x')",
     "TG110 a pair": "import json\ndef f(llm, x):\n    return llm.invoke([('human', json.dumps(x, indent=2))])",
@@ -384,6 +388,9 @@ SILENT = {
     "TG107 scripted": "from langchain.agents import create_agent\nfrom tests import FakeChat\nagent = create_agent(model=FakeChat(), tools=[])\nagent.invoke({})",
     "TG109 a client of another server that a method keeps": OPENAI + KEPT.format("base_url=self.url"),
     "TG110 the state of a graph": "import json\ndef f(graph, x):\n    return graph.invoke({'tool_role': json.dumps(x, indent=2)})",
+    "TG110 looked up by the name of a format": (
+        "import json\ndef pretty(c):\n    return json.dumps(c, indent=2)\nFORMATS = {'tool': pretty}\ndef f(x, name):\n    return FORMATS[name](x)"
+    ),
     "TG110 asked of a person": "import json\ndef f(x):\n    return confirm(prompt=json.dumps(x, indent=2))",
     "TG110 beside a schema": (
         "import json\nTOOLS = [{'name': 'orders', 'description': 'd', 'input_schema': {}}]\n"

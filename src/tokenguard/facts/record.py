@@ -10,6 +10,7 @@ from tokenguard.facts import names
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 
+_NOTHING: Final[Mapping[str, str]] = {}
 AttributeValue = str | bool | int | float | tuple[str, ...]
 
 
@@ -83,7 +84,7 @@ COST_ATTRIBUTES: Final = (
 """The attributes of a `Cost`, in its order."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, eq=False, repr=False, slots=True)  # to compile those takes a program's start as long as all else
 class CallRecord:
     """One finished call.
 
@@ -105,6 +106,38 @@ class CallRecord:
     cost: Cost | None = field(default=None, compare=False)
     """As in `attributes`."""
 
+    def __init__(
+        self,
+        start_ns: int,
+        duration_ns: int,
+        outcome: str,
+        attributes: dict[str, AttributeValue] | None = None,
+        trace_id: str = "",
+        span_id: str = "",
+        usage: Usage | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        self.start_ns = start_ns
+        self.duration_ns = duration_ns
+        self.outcome = outcome
+        self.attributes = {} if attributes is None else attributes
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.usage = usage
+        self.cost = cost
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CallRecord):
+            return NotImplemented
+        return self._told() == other._told()
+
+    def _told(self) -> tuple[object, ...]:
+        """What tells it from others; the rest follows from that."""
+        return self.start_ns, self.duration_ns, self.outcome, self.attributes, self.trace_id, self.span_id
+
+    def __repr__(self) -> str:
+        return f"CallRecord({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__match_args__)})"
+
     @property
     def model(self) -> str | None:
         """The model that answered, or else the one that was asked."""
@@ -123,8 +156,7 @@ class CallRecord:
         return None if path is None else f"{path}:{self.attributes.get(names.CODE_LINE, 0)}"
 
 
-@dataclass(slots=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """One finished `task(...)`: a unit of business work, for cost per successful task."""
 
     name: str
@@ -135,28 +167,26 @@ class TaskRecord:
     cost_usd: float
     """The sum over its calls whose price is known."""
     calls: int
-    attribution: Mapping[str, str] = field(default_factory=dict)
+    attribution: Mapping[str, str] = _NOTHING
 
 
-@dataclass(slots=True)
-class ToolsetRecord:
+class ToolsetRecord(NamedTuple):
     """The tools that requests offer, told once: `CallRecord`s name it by its hash."""
 
     hash: str
     """`tokenguard.input.toolset` of the calls."""
-    shares: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float]
     """The part of the section `tools` that each tool's definition is, by name."""
 
 
-@dataclass(slots=True)
-class FaultRecord:
+class FaultRecord(NamedTuple):
     """Something that TokenGuard itself has missed, told since the last word of it."""
 
     kind: str
     """One of `FAULTS`."""
     at_ns: int
     """Unix time, nanoseconds."""
-    count: int
+    count: int  # type: ignore[assignment] # and not how often a tuple has something
     said: str = ""
     """The last error, in words."""
 

@@ -403,6 +403,10 @@ _HANDLERS = lazy(
     re.IGNORECASE,
 )
 """A dict of what is run for a model, by the names that the model says."""
+_BY_CALL = lazy(  # what is looked up by the name in a model's call: `handlers[call.function.name]`
+    rb"(\w+)(?:\[|\.get\()\s*(?:\w+\.)*(?:function\.name|(?:tool|function|func|fn)_name"
+    rb"|(?:tool|call|tool_call|tool_use|function_call|block)\.name)\b"
+)
 _TOOL_BASES = lazy(r".*\b\w*Tool$")
 
 
@@ -460,6 +464,7 @@ def _schemas(file: File) -> Iterator[str]:
 def _handlers(file: File) -> list[ast.expr]:
     """What a dict such as `TOOL_HANDLERS` has for each name: functions, and lambdas."""
     if "handlers" not in file.memory:
+        by_call = {name.decode() for name in _BY_CALL.findall(file.module.source)}
         named = (
             (n.targets[0] if isinstance(n, ast.Assign) else n.target, n.value)
             for n in file.module.all(ast.Assign, ast.AnnAssign)
@@ -468,7 +473,8 @@ def _handlers(file: File) -> list[ast.expr]:
         file.memory["handlers"] = [
             value
             for target, made in named
-            if isinstance(made, ast.Dict) and _HANDLERS.search((spelling(target) or "").rpartition(".")[2])
+            if isinstance(made, ast.Dict)
+            and ((name := (spelling(target) or "").rpartition(".")[2]) in by_call or _HANDLERS.search(name))
             for value in made.values
             if isinstance(value, ast.Lambda | ast.Name | ast.Attribute)
         ]
