@@ -58,10 +58,13 @@ SEVERITY = "warning"
 WORDS = tuple(
     (word, "rompt", '"human"', "'human'", *TEXT_WORDS, *TOOL_WORDS) for word in ("indent=", "indent =", "pformat")
 )
+_DUMPS = ("dumps", "model_dump_json")
 
 
 def check(file: File) -> Iterator[Report]:
     """Report pretty-printing whose text reaches a prompt."""
+    if not _pads(file):
+        return
     flow = Flow(file)
     seen: set[ast.expr] = set()
     for value in contents(file):
@@ -79,3 +82,9 @@ def check(file: File) -> Iterator[Report]:
                 f"indentation out."
             )
             yield Report(taint.origin, message, None, fix)
+
+
+def _pads(file: File) -> bool:
+    """Whether any text of this file is padded; to indent what is written into a file costs nothing."""
+    indents = (k.arg == "indent" for call in file.module.calls_of(_DUMPS) for k in call.keywords)
+    return any(indents) or any(file.module.calls_of(("pformat",)))

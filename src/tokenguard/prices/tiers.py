@@ -147,6 +147,8 @@ def wanted(request: Mapping[str, Any]) -> str | None:
     ('flex', 'priority', None)
     """
     asked = request.get("service_tier") or request.get("serviceTier")
+    if asked is None:  # most requests, and ahead of what takes longer
+        return None
     if isinstance(asked, Mapping):
         asked = asked.get("type")
     return asked if isinstance(asked, str) else None
