@@ -59,7 +59,7 @@ from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import RETRIES, Retry, makers, retries, retry_decorators, retry_loops
 from tokenguard.lint.rulebook import File, Report, called
 from tokenguard.lint.surface import CALL_WORDS, CLIENTS, EMBEDDINGS, matcher, surface_of, words_of
-from tokenguard.lint.syntax import Function, Scope, walk
+from tokenguard.lint.syntax import Function, Scope, parameters_of, walk
 
 SEVERITY = "warning"
 _DEPTH = 4
@@ -194,13 +194,10 @@ def _passed(file: File, name: ast.Name) -> list[ast.expr | Function]:
     if found is None or found[1][0].kind != "param" or not isinstance(found[0].node, Function):
         return []
     function = found[0].node
-    parameters = [a.arg for a in (*function.args.posonlyargs, *function.args.args) if a.arg not in ("self", "cls")]
+    parameters = parameters_of(function)
     given: list[ast.expr | Function] = []
     if parameters[:1] == [name.id]:
-        functions = (f for f in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef) if isinstance(f, Function))
-        given += [
-            f for f in functions for d in f.decorator_list if file.names.definition(file.names.path(d)) is function
-        ]
+        given += [f for f in _functions(file) for d in f.decorator_list if _names(file, d, function)]
     for call in _calls(file, function):
         by_place = zip(parameters, call.args, strict=False)
         given += [value for parameter, value in by_place if parameter == name.id]

@@ -56,7 +56,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
-from tokenguard.lint.syntax import Function, names_in, spelling, walk
+from tokenguard.lint.syntax import Function, names_in, parameters_of, spelling, walk
 
 SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
@@ -138,9 +138,9 @@ def _text(file: File, call: ast.Call) -> ast.expr | None:
 
 def _given(call: ast.Call, helper: _Helper) -> list[ast.expr]:
     """What a call gives for the texts of a helper: not its model, or what else the loop goes over."""
-    arguments = helper.function.args
-    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args) if a.arg not in ("self", "cls")]
-    by_place = [value for name, value in zip(names, call.args, strict=False) if name in helper.texts]
+    by_place = [
+        value for name, value in zip(parameters_of(helper.function), call.args, strict=False) if name in helper.texts
+    ]
     return [*by_place, *(k.value for k in call.keywords if k.arg in helper.texts)]
 
 

@@ -10,6 +10,7 @@ import click
 
 from tokenguard.cli import shows_colour
 from tokenguard.cli.columns import columns
+from tokenguard.facts import names
 from tokenguard.facts.errors import PolicyError
 from tokenguard.policy.find import may_exist
 from tokenguard.prices import Card, PriceBook, Rates, Tier
@@ -81,7 +82,7 @@ def prices(model: str | None, check: bool, provider: str | None, tier: str | Non
     if not found:
         click.echo(_unknown(model, provider), err=True)
         sys.exit(1)
-    seller = min(found, key=lambda name: found[name].basis == "assumed_model")  # a guess only where nobody knows it
+    seller = min(found, key=lambda name: found[name].basis == names.ASSUMED_MODEL)  # a guess only where nobody knows it
     _show(found.pop(seller), seller, tier, list(found))
 
 

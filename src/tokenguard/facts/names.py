@@ -182,6 +182,7 @@ UNPRICED: Final = "unpriced"
 MISSING_USAGE: Final = "missing_usage"
 ABANDONED_STREAM: Final = "abandoned_stream"
 INCONSISTENT_USAGE: Final = "inconsistent_usage"
+ASSUMED_MODEL: Final = "assumed_model"
 """Why a cost is an estimate, for what more than one room finds out; docs/concepts/cost.md has all of them."""
 
 OK: Final = "ok"

@@ -10,8 +10,8 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.sending import BOUND, last_name, mentions_bound
-from tokenguard.lint.syntax import Binding, walk
+from tokenguard.lint.sending import BOUND, mentions_bound
+from tokenguard.lint.syntax import Binding, last_name, walk
 
 _DEPTH = 7  # names of lists of lists
 _GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",

@@ -11,7 +11,7 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface
-from tokenguard.lint.syntax import Function, walk
+from tokenguard.lint.syntax import Function, parameters_of, walk
 
 _TAKE_MESSAGES = frozenset({"invoke", "ainvoke", "stream", "astream", "run", "run_sync", "run_streamed"})
 _RUNS = (*_TAKE_MESSAGES, "run_stream", "iter")
@@ -128,7 +128,7 @@ def _in_caller(
     """The same where a function that makes the request is called: what it is given for its parameter `name`."""
     if file.module.function_of(call) is not function:
         return
-    parameters = [a.arg for a in (*function.args.posonlyargs, *function.args.args) if a.arg not in ("self", "cls")]
+    parameters = parameters_of(function)
     given = dict(zip(parameters, at.args, strict=False)) | {k.arg: k.value for k in at.keywords if k.arg}
     value = given.get(name)
     if isinstance(value, ast.Name | ast.Attribute) and (found := _grown(file, at, ast.unparse(value))):

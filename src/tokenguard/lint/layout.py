@@ -16,7 +16,7 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.changing import Taint
 from tokenguard.lint.facts import Facts
 from tokenguard.lint.flow import Flow
-from tokenguard.lint.syntax import Binding, Function, spelling
+from tokenguard.lint.syntax import Binding, Function, parameters_of, spelling
 
 _DEPTH = 8
 _SAME = frozenset({"strip", "lstrip", "rstrip", "dedent", "cleandoc", "str", "encode", "HumanMessage", "from_template"})
@@ -145,7 +145,7 @@ class Layout:
     def _returned(self, node: ast.Call, function: Function, given: Given, depth: int) -> Iterator[Piece]:
         """The text that a function of this file returns, with the arguments it is given here."""
         results = self.facts.module.results(function)
-        names = [a.arg for a in (*function.args.posonlyargs, *function.args.args) if a.arg not in ("self", "cls")]
+        names = parameters_of(function)
         arguments = [*zip(names, node.args, strict=False), *((k.arg, k.value) for k in node.keywords if k.arg)]
         inner = {name: list(self.pieces(value, given, depth)) for name, value in arguments}
         if len(results) == 1:

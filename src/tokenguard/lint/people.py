@@ -8,8 +8,8 @@ import re
 from tokenguard.facts.patterns import lazy
 from tokenguard.lint.pools import run_in_executor
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.sending import function_of, last_name
-from tokenguard.lint.syntax import walk
+from tokenguard.lint.sending import function_of
+from tokenguard.lint.syntax import last_name, walk
 
 _DEPTH = 3  # helpers between a loop and the question to a person
 _PEOPLE = frozenset({"input", "prompt", "ask", "getpass", "readline", "recv", "receive", "receive_text",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Literal
 
 from tokenguard.facts.patterns import lazy
@@ -12,7 +12,7 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import CALL_WORDS, RUNS, Surface, matcher
-from tokenguard.lint.syntax import Function, spelling, walk
+from tokenguard.lint.syntax import Function, last_name, parameters_of, reads_of, spelling
 
 Part = Literal["text", "tools", "message"]
 _RUN_PATHS = matcher(RUNS)
@@ -95,10 +95,8 @@ def _prefixes(file: File) -> Iterator[Prefix]:
             yield Prefix(keys["content"], node, "text", _in_call(file, node, surfaces))
         elif "system" in keys and ("messages" in keys or "model" in keys):
             yield Prefix(keys["system"], node, "text", _in_call(file, node, surfaces))
-    for pair in file.module.all(ast.Tuple):
-        assert isinstance(pair, ast.Tuple)
-        if len(pair.elts) == 2 and isinstance(pair.elts[0], ast.Constant) and pair.elts[0].value in _SYSTEM_ROLES:
-            yield Prefix(pair.elts[1], pair, "text", False)
+    for pair in _pairs(file, _SYSTEM_ROLES):
+        yield Prefix(pair.elts[1], pair, "text", False)
     yield from _by_name(file)
 
 
@@ -113,9 +111,7 @@ def _remembered(file: File, message: ast.Dict) -> bool:
         if isinstance(holder, ast.Assign) and isinstance(holder.targets[0], ast.Name):
             name = holder.targets[0].id
             around = file.module.function_of(message) or file.module.tree
-            reads = [
-                n for n in walk(around) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
-            ]
+            reads = reads_of(around, name)
             return bool(reads) and all(_kept_by(file, read) for read in reads)
         return _kept_by(file, place)
     return False
@@ -224,7 +220,7 @@ def _by_name(file: File) -> Iterator[Prefix]:
     for node in file.module.all(ast.Assign, ast.AnnAssign, ast.AugAssign):
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target  # type: ignore[attr-defined]
         value = node.value  # type: ignore[attr-defined]
-        name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+        name = last_name(target)
         if value is not None and _SYSTEM_NAME.search(name) and file.module.function_of(node) is not None:
             yield Prefix(value, node, "text", False)
     for function in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef):
@@ -259,16 +255,12 @@ def contents(file: File) -> Iterator[ast.expr]:
             yield from file.module.results(function)
     yield from (handler for handler in _handlers(file) if isinstance(handler, ast.Lambda))
     yield from _prompts_by_name(file)
-    yield from _messages_of_pairs(file, _ROLES)
+    yield from (pair.elts[1] for pair in _pairs(file, _ROLES))
     yield from _handed_over(file)
-    for call in file.module.calls_of(_RUN_NAMES):
-        if call.args and isinstance(call.func, ast.Attribute) and _RUN_PATHS.fullmatch(file.names.path(call.func)):
-            parts = isinstance(file.written(call.args[0]), ast.Dict)
-            yield from call.args[:1] if not parts or _is_chain(file, call.func.value) else ()
-    for call in file.module.calls_of(_MESSAGES):
-        content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
-        if content is not None:
-            yield content
+    for run, given in _runs(file):
+        if not isinstance(file.written(given), ast.Dict) or _is_chain(file, run.value):
+            yield given
+    yield from _contents_of(file, _MESSAGES)
 
 
 _USER = frozenset({"user", "human"})
@@ -282,17 +274,12 @@ def lasts(file: File) -> Iterator[ast.expr]:
     for _, keys in _dicts(file):
         if file.constant(keys.get("role")) in _USER and "content" in keys:
             yield keys["content"]
-    yield from _messages_of_pairs(file, _USER)
+    yield from (pair.elts[1] for pair in _pairs(file, _USER))
     for call, _ in file.generations:
         known = file.arguments(call).known
         yield from (known[name] for name in ("input", "contents", "prompt") if name in known)
-    for call in file.module.calls_of(("HumanMessage", "UserMessage")):
-        content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
-        if content is not None:
-            yield content
-    for call in file.module.calls_of(_RUN_NAMES):
-        if call.args and isinstance(call.func, ast.Attribute) and _RUN_PATHS.fullmatch(file.names.path(call.func)):
-            yield call.args[0]
+    yield from _contents_of(file, ("HumanMessage", "UserMessage"))
+    yield from (given for _, given in _runs(file))
     yield from _prompts_by_name(file)
 
 
@@ -301,7 +288,7 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
     for node in file.module.all(ast.Assign):
         assert isinstance(node, ast.Assign)
         target = node.targets[0]
-        name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+        name = last_name(target)
         place = file.module.function_of(node) if _PROMPT_NAME.search(name) else None
         if place is not None and not (_only_kept(file, place, name) or _for_a_person(file, place, name)):
             yield node.value
@@ -311,27 +298,40 @@ def _prompts_by_name(file: File) -> Iterator[ast.expr]:
             yield from file.module.results(function)
 
 
-def _messages_of_pairs(file: File, roles: frozenset[str]) -> Iterator[ast.expr]:
-    """The texts of messages that are written as pairs: `("human", text)`."""
+def _pairs(file: File, roles: frozenset[str]) -> Iterator[ast.Tuple]:
+    """Messages that are written as pairs: `("human", text)`."""
     for node in file.module.all(ast.Tuple):
         assert isinstance(node, ast.Tuple)
         if len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant) and node.elts[0].value in roles:
-            yield node.elts[1]
+            yield node
+
+
+def _contents_of(file: File, classes: Iterable[str]) -> Iterator[ast.expr]:
+    """The texts of messages that are made of these classes: `HumanMessage(text)`."""
+    for call in file.module.calls_of(classes):
+        content = file.arguments(call).known.get("content") or (call.args[0] if call.args else None)
+        if content is not None:
+            yield content
+
+
+def _runs(file: File) -> Iterator[tuple[ast.Attribute, ast.expr]]:
+    """The methods that run a model or a chain, and what each is given: `chain.invoke(text)`."""
+    for call in file.module.calls_of(_RUN_NAMES):
+        if call.args and isinstance(call.func, ast.Attribute) and _RUN_PATHS.fullmatch(file.names.path(call.func)):
+            yield call.func, call.args[0]
 
 
 def _handed_over(file: File) -> Iterator[ast.expr]:
     """What is given to a function as its prompt: by keyword, or in the place of such a parameter of this file."""
     for call in file.module.calls:
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        name = last_name(call.func)
         if name in _PERSON or name[:1].isupper():
             continue
         yield from (k.value for k in call.keywords if k.arg and _PROMPT_NAME.search(k.arg))
         if any(not isinstance(arg, ast.Name | ast.Constant) for arg in call.args):
             function = file.names.definition(file.names.path(call.func))
             if isinstance(function, Function):
-                names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-                names = names[1:] if names[:1] in (["self"], ["cls"]) else names
-                given = zip(names, call.args, strict=False)
+                given = zip(parameters_of(function), call.args, strict=False)
                 yield from (value for parameter, value in given if _PROMPT_NAME.search(parameter))
 
 
@@ -349,8 +349,7 @@ def _for_a_person(file: File, place: Function, name: str) -> bool:
     shown = [c for c in file.module.calls_of(_PERSON) if c.args and spelling(c.args[0]) == name]
     if not any(file.module.function_of(call) is place for call in shown):
         return False
-    reads = [n for n in walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
-    return all(any(read is call.args[0] for call in shown) for read in reads)
+    return all(any(read is call.args[0] for call in shown) for read in reads_of(place, name))
 
 
 _APPENDS = frozenset({"append", "add_message", "add_user_message", "add_ai_message", "add_messages"})
@@ -360,8 +359,8 @@ def _only_kept(file: File, place: Function, name: str) -> bool:
     """Whether a text is only put at the end of a history that an object keeps, where it stays as it is."""
     if place not in _growing(file):
         return False
-    uses = [n for n in walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
-    statements = [next((a for a in file.module.ancestors(use) if isinstance(a, ast.stmt)), None) for use in uses]
+    uses = (file.module.ancestors(use) for use in reads_of(place, name))
+    statements = [next((a for a in around if isinstance(a, ast.stmt)), None) for around in uses]
     return bool(statements) and all(map(_grows_history, statements))
 
 

@@ -12,7 +12,7 @@ from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
 from tokenguard.lint.surface import CLIENTS, surface_of
-from tokenguard.lint.syntax import Function, below, spelling, walk
+from tokenguard.lint.syntax import Function, below, last_name, spelling, walk
 
 _DEPTH = 7  # helpers between the start of a task and its request
 BOUND = lazy(
@@ -500,8 +500,3 @@ def _takes_turns(node: ast.AST) -> bool:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr="wait"), args=[], keywords=[]):
             return True
     return False
-
-
-def last_name(node: ast.AST) -> str:
-    """The last name of a name or attribute; "" of anything else."""
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

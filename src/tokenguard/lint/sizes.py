@@ -10,8 +10,8 @@ from tokenguard.lint.loops import goes_over
 from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.sending import last_name, sends
-from tokenguard.lint.syntax import Binding, Function, Scope, spelling, walk
+from tokenguard.lint.sending import sends
+from tokenguard.lint.syntax import Binding, Function, Scope, last_name, spelling, walk
 
 _DEPTH = 20  # names of names
 _CALLERS = 5  # callers of callers

@@ -92,6 +92,22 @@ def names_in(top: ast.AST) -> set[str]:
     return {node.id for node in walk(top) if isinstance(node, ast.Name)}
 
 
+def reads_of(place: ast.AST, name: str) -> list[ast.Name]:
+    """Where a place reads what a name stands for."""
+    return [n for n in walk(place) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
+
+
+def parameters_of(function: Function) -> list[str]:
+    """The names of what a function takes by place, without the object that it is a method of."""
+    arguments = (*function.args.posonlyargs, *function.args.args)
+    return [argument.arg for argument in arguments if argument.arg not in ("self", "cls")]
+
+
+def last_name(node: ast.AST) -> str:
+    """The last name of a name or attribute; "" of anything else."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
 def below(node: ast.AST) -> list[ast.AST]:
     """The parts of a node, as they are read."""
     if node.__class__ in _LEAVES:

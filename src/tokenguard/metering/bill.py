@@ -15,7 +15,7 @@ from tokenguard.facts.usage import Usage
 from tokenguard.prices import SILENT, STANDARD, PriceBook, Tier, as_reported, unanswered, wanted
 from tokenguard.prices.tiers import STANDARD_SERVICES
 from tokenguard.providers import Api, Endpoint, Reading, geo_of
-from tokenguard.providers.reading import ASSUMED_MODEL, REPORTED_ESTIMATE
+from tokenguard.providers.reading import REPORTED_ESTIMATE
 
 REPORTED_COST: Final = 10
 """The place in a `Reading`: by its place a field is read five times as fast."""
@@ -149,7 +149,7 @@ def price(
     for usage, model, like in parts:
         cost = prices.cost(provider, model or models, usage, tier=tier, at_ns=at_ns)
         if cost.total is None and like is not None:
-            cost = prices.cost(provider, like, usage, tier=tier, at_ns=at_ns, basis=ASSUMED_MODEL)
+            cost = prices.cost(provider, like, usage, tier=tier, at_ns=at_ns, basis=names.ASSUMED_MODEL)
         costs.append(cost)
     return reduce(Cost.plus, costs)
 

@@ -79,7 +79,7 @@ _NONE_YET: Final[tuple[float, float, Any]] = (0.0, 0.0, ())
 class Terms:
     """Budgets that apply together, and what their accounts have at a time, whosever they are."""
 
-    __slots__ = ("_enforced", "_observed", "_shared", "budgets", "by_run")
+    __slots__ = ("_kept", "_shared", "budgets", "by_run")
 
     def __init__(self, budgets: tuple[tuple[Budget, _Key], ...]) -> None:
         self.budgets = budgets
@@ -87,11 +87,12 @@ class Terms:
         self.by_run = tuple([row for row in budgets if row[0].by_run])
         """Those of runs of a task."""
         self._shared = tuple([row for row in budgets if not row[0].by_run])
-        self._enforced = self._observed = _NONE_YET
+        self._kept: list[tuple[float, float, _Rows]] = [_NONE_YET, _NONE_YET]
+        """What was asked for last: where none refuses, and where they are enforced."""
 
     def at(self, now: float, *, enforce: bool) -> tuple[float, float, _Rows]:
         """From when to when the windows are those that hold `now`, and what their accounts have."""
-        kept: tuple[float, float, _Rows] = self._enforced if enforce else self._observed
+        kept = self._kept[enforce]
         if kept[0] <= now < kept[1]:
             return kept
         since, until = 0.0, float("inf")
@@ -100,11 +101,7 @@ class Terms:
             start, end = _window(budget, now)
             since, until = max(since, start), min(until, end)
             found.append((budget.name, key, (start, end, *_limits(budget, enforce=enforce))))
-        kept = (since, until, tuple(found))
-        if enforce:
-            self._enforced = kept
-        else:
-            self._observed = kept
+        kept = self._kept[enforce] = since, until, tuple(found)
         return kept
 
 
@@ -372,7 +369,7 @@ def _arm_of(rule: Route, at: Mapping[str, int]) -> Callable[[_Facts], str]:
 def _key_of(per: tuple[str, ...], at: Mapping[str, int]) -> Callable[[_Facts], str]:
     """The account's key: `tenant=t1,team=search`; a value that is absent is empty."""
     indexes = [(key, at[key]) for key in per if key != TASK_RUN]
-    if len(indexes) == 1:
+    if len(indexes) == 1:  # as most have, and made for each budget of a tenant that comes anew
         (name, place), *_ = indexes
         return lambda facts: f"{name}={_value(facts[place])}"
     return lambda facts: ",".join([f"{key}={_value(facts[index])}" for key, index in indexes])

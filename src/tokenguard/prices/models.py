@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from tokenguard.facts import names
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.tuples import NamedTuple
 
@@ -115,8 +116,8 @@ SPELLINGS: Final = (
     # A Bedrock region that the price list lacks: the model's regional rate.
     Spelling("aws", lazy(r"^(?:us|eu|apac|jp|au|ca|sa|me|af|il|in|us-gov)\."), "", "assumed_region"),
     # From here on it is a guess: the snapshot of a known model, priced as the model.
-    Spelling("aws", lazy(r"-v\d+(?::\d+)*(?::\d+k)?$"), "", "assumed_model"),
-    Spelling("", lazy(rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$"), r"\1", "assumed_model"),
+    Spelling("aws", lazy(r"-v\d+(?::\d+)*(?::\d+k)?$"), "", names.ASSUMED_MODEL),
+    Spelling("", lazy(rf"^(?!ft:)(.+?)[-@](?:{SNAPSHOT})$"), r"\1", names.ASSUMED_MODEL),
 )
 """Applied one after the other; every step is a name to look for. A fine-tune never becomes its base model."""
 _SPELLINGS: Final = {

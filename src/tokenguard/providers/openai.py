@@ -7,6 +7,7 @@ from functools import reduce
 from itertools import chain, islice
 from typing import Any, Final
 
+from tokenguard.facts import names
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.usage import Usage
 from tokenguard.providers.api import Api, Option
@@ -21,7 +22,6 @@ from tokenguard.providers.events import (
     told_before,
 )
 from tokenguard.providers.reading import (
-    ASSUMED_MODEL,
     OWN_KEY,
     REPORTED_ESTIMATE,
     TELL_COST,
@@ -331,7 +331,7 @@ def _with_tools_of(body: Mapping[str, Any], usage: Usage | None) -> tuple[Usage 
         made = made._replace(output_image=made.output)
     named = {text(tool.get("model")) for tool in items(body.get("tools")) if tool.get("type") == "image_generation"}
     model = named.pop() if len(named) == 1 else None
-    return usage, (Part(usage, None), Part(made, model or DRAWS, LIKE_DRAWS)), None if model else ASSUMED_MODEL
+    return usage, (Part(usage, None), Part(made, model or DRAWS, LIKE_DRAWS)), None if model else names.ASSUMED_MODEL
 
 
 def _uses(told: object) -> int:

@@ -367,8 +367,6 @@ def _collect(node: Any, shape: Shape, counts: list[int | None]) -> None:
             _collect(said, its, counts)
 
 
-ASSUMED_MODEL: Final = "assumed_model"
-"""The basis of a cost whose model is not told, or has no price and is taken for another one."""
 OWN_KEY: Final = "own_key"
 """The basis of a cost that the caller's own provider has charged, which a gateway does not tell."""
 REPORTED_ESTIMATE: Final = "reported_estimate"

@@ -19,7 +19,7 @@ REASONS: Final[Mapping[str, str]] = {
     "cancelled": "of calls that were cancelled",
     "assumed_provider": "at hosts nobody knows, at the rates of the model's maker (say whose they are under [hosts])",
     "nearest_model": "of models without a price, as the most similar one",
-    "assumed_model": "of models without a price, as the one they are named after",
+    names.ASSUMED_MODEL: "of models without a price, as the one they are named after",
     "assumed_ceiling": "at the policy's ceiling, for want of a price",
     "assumed_region": "in regions without listed rates",
     "assumed_router": "through a router of models, with its fee as it was last listed",
