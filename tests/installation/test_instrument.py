@@ -475,7 +475,9 @@ def test_a_start_with_a_policy_makes_the_guard_with_the_first_sdk(tmp_path):
     assert said.split() == ["nothing", "1.0", "short"]
 
 
-@pytest.mark.parametrize("needs", ["[ledger]\nurl = 'redis://h'", "[[cache]]\nname = 'c'\n[answers]\nurl = 'redis://h'"])
+@pytest.mark.parametrize(
+    "needs", ["[ledger]\nurl = 'redis://h'", "[[cache]]\nname = 'c'\n[answers]\nurl = 'redis://h'"]
+)
 def test_a_policy_that_lacks_a_package_stops_the_start(tmp_path, needs):
     """What a policy needs and is not there is told at once, whether the program ever imports an SDK or not."""
     (tmp_path / "tokenguard.toml").write_text(f'{needs}\n[[budget]]\nname = "all"\nlimit_usd = 1\n')
