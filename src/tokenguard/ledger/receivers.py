@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokenguard.facts import names
-from tokenguard.ledger.entry import NANO, Alert, digits_of
+from tokenguard.facts.dollars import account
+from tokenguard.ledger.entry import NANO, Alert
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
@@ -43,8 +44,7 @@ def message(alert: Alert) -> Message:
     entry = alert.entry
     spent = []
     if entry.limit_nano is not None:
-        digits = digits_of(entry.limit_nano / NANO)
-        spent.append(f"${alert.spent_nano / NANO:,.{digits}f} of ${entry.limit_nano / NANO:,.{digits}f}")
+        spent.append(f"{account(alert.spent_nano / NANO)} of {account(entry.limit_nano / NANO)}")
     if entry.limit_tokens is not None:
         spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} {entry.counts}")
     whose = f" ({entry.key})" if entry.key else ""
