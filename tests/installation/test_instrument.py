@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zipapp
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -126,6 +127,49 @@ def test_ways_to_start(command, provider, folder):
     assert call.model == "gpt-4o-mini-2024-07-18"
     assert call.cost_usd > 0
     assert call.call_site.endswith("app.py:5")
+
+
+@pytest.mark.parametrize("name", ["app.pyz", "./app.pyz", "packed", "folder", "folder/"])
+def test_applications_that_are_no_commands(name, provider, folder):
+    """An archive that may not be executed, whatever its name, and a folder with a `__main__.py` are run with Python."""
+    (folder / "folder").mkdir()
+    (folder / "folder" / "__main__.py").write_text(APP)
+    for archive in ("app.pyz", "packed"):
+        zipapp.create_archive(folder / "folder", folder / archive)
+        assert not os.access(folder / archive, os.X_OK)
+    done = run([*INSTRUMENT, name, "an argument"], folder, env(provider, folder))
+    assert int(done.stdout) > 0
+    assert done.stderr == ""
+    (call,) = calls(folder)
+    assert call.model == "gpt-4o-mini-2024-07-18"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the first line of a file")
+def test_an_archive_that_is_a_command(provider, folder):
+    """An archive that may be executed is run by the Python that its first line names."""
+    (folder / "folder").mkdir()
+    (folder / "folder" / "__main__.py").write_text(APP)
+    zipapp.create_archive(folder / "folder", folder / "app.pyz", interpreter=sys.executable)
+    (folder / "app.pyz").chmod(0o755)
+    run([*INSTRUMENT, "./app.pyz"], folder, env(provider, folder))
+    assert len(calls(folder)) == 1
+
+
+def test_files_that_cannot_be_run(provider, folder):
+    """What is there but cannot be run is told from what is not there, with what to do."""
+    (folder / "start").write_text("print(1)")
+    (folder / "empty").mkdir()
+
+    def said(name, code):
+        return run([*INSTRUMENT, name], folder, env(provider, folder), code=code).stderr
+
+    told = said("start", 126)
+    assert "tokenguard-instrument python start" in told
+    assert "chmod +x ./start" in told
+    (folder / "start").chmod(0o755)
+    assert "tokenguard-instrument ./start" in said("start", 126)
+    assert "without a __main__.py" in said("empty", 126)
+    assert "no command 'app.pyz' on PATH" in said("app.pyz", 127)
 
 
 def test_forked_workers(provider, folder):

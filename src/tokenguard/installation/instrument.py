@@ -24,7 +24,7 @@ USAGE = """\
 usage: tokenguard-instrument COMMAND [ARGS...]
 
 Runs COMMAND with every LLM call measured: python app.py, python -m app, gunicorn app:app, and whatever they start.
-A file or module name is run with this Python: `tokenguard-instrument app.py`, `tokenguard-instrument -m app`.
+A file, archive or module is run with this Python: `tokenguard-instrument app.py`, `app.pyz`, `-m app`.
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there; with none, calls go to the local store
 (TOKENGUARD_STORE, default .tokenguard/usage.db), and `tokenguard report` shows them.
@@ -69,16 +69,13 @@ def main() -> None:
         option = arguments[0] if arguments else "--"
         print(UNKNOWN_OPTION.format(option=option), end="", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    if arguments[0] == "-m" or arguments[0].endswith(".py"):
-        arguments.insert(0, sys.executable)
     program = shutil.which(arguments[0])
+    if arguments[0] == "-m" or arguments[0].endswith(".py") or (program is None and _python_runs(arguments[0])):
+        arguments.insert(0, sys.executable)
+        program = sys.executable
     if program is None:
-        print(  # noqa: T201
-            f"tokenguard-instrument: no command {arguments[0]!r} on PATH. Give the whole command: "
-            "tokenguard-instrument python app.py",
-            file=sys.stderr,
-        )
-        sys.exit(127)
+        print(_no_command(arguments[0]), file=sys.stderr)  # noqa: T201
+        sys.exit(126 if Path(arguments[0]).exists() else 127)  # as a shell does
     if (deaf := deaf_option([*_interpreter(program), *arguments[1:]])) is not None:
         print(DEAF.format(option=deaf), end="", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -89,6 +86,36 @@ def main() -> None:
 
         sys.exit(subprocess.call([program, *arguments[1:]], env=environment(os.environ)))  # noqa: S603 - the same
     os.execve(program, arguments, environment(os.environ))  # noqa: S606 - running the user's command is the purpose
+
+
+def _python_runs(path: str) -> bool:
+    """Whether a path is an application for Python: an archive (`app.pyz`) or a folder with a `__main__.py`."""
+    if os.path.isdir(path):
+        return Path(path, "__main__.py").is_file()
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            return "__main__.py" in archive.namelist()
+    except (OSError, BadZipFile):
+        return False
+
+
+def _no_command(name: str) -> str:
+    """What is said where nothing can be run: what there is of that name, and what to do."""
+    if os.path.isdir(name):
+        return f"tokenguard-instrument: {name!r} is a folder without a __main__.py. Give what is to be run."
+    if os.path.exists(name):
+        path = name if os.sep in name else os.path.join(os.curdir, name)
+        way = f"tokenguard-instrument {path}" if os.access(name, os.X_OK) else f"chmod +x {path}"
+        return (
+            f"tokenguard-instrument: {name!r} is a file, and no command on PATH. If it is a Python program: "
+            f"tokenguard-instrument python {name}. If it runs by itself: {way}"
+        )
+    return (
+        f"tokenguard-instrument: no command {name!r} on PATH. Give the whole command: "
+        "tokenguard-instrument python app.py"
+    )
 
 
 def _interpreter(program: str) -> list[str]:

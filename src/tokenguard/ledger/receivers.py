@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from tokenguard.ledger.entry import NANO, Alert, digits_of
+from tokenguard.facts.dollars import account
+from tokenguard.ledger.entry import NANO, Alert
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
@@ -40,8 +41,7 @@ def message(alert: Alert) -> Message:
     entry = alert.entry
     spent = []
     if entry.limit_nano is not None:
-        digits = digits_of(entry.limit_nano / NANO)
-        spent.append(f"${alert.spent_nano / NANO:,.{digits}f} of ${entry.limit_nano / NANO:,.{digits}f}")
+        spent.append(f"{account(alert.spent_nano / NANO)} of {account(entry.limit_nano / NANO)}")
     if entry.limit_tokens is not None:
         spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} {entry.counts}")
     whose = f" ({entry.key})" if entry.key else ""
@@ -174,12 +174,14 @@ class Receivers:
         for wait_s in (*RETRIES_S, None):
             timeout_s = min(self._timeout_s, max(self._until - time.monotonic(), 0.01))
             try:
-                return self._webhook.post(request, timeout_s)
+                self._webhook.post(request, timeout_s)
             except Exception as error:
                 if self._webhook.refuses(error) or wait_s is None or ends.ending:
                     self._give_up()
                     raise
                 sleep(wait_s)
+            else:
+                return
 
 
 def _iso(epoch: int) -> str | None:
