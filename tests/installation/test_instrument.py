@@ -497,3 +497,37 @@ def test_a_start_loads_what_its_provider_needs(tmp_path):
     assert {"openai", "anthropic"} <= set(loaded.split())
     assert not {"google", "mistral", "cohere", "bedrock", "xai", "batches"} & set(loaded.split())
     assert found == "generate_content"
+
+
+def test_a_start_with_a_policy_makes_the_guard_with_the_first_sdk(tmp_path):
+    """A process that imports no SDK reads the policy, and makes no guard of it; the first SDK's calls are under it."""
+    (tmp_path / "tokenguard.toml").write_text(
+        '[[budget]]\nname = "all"\nlimit_usd = 1\n[[limit]]\nname = "short"\nmax_input_tokens = 5\n'
+    )
+    code = (
+        "import sys, tokenguard; tokenguard.install()\n"
+        "made = {'tokenguard.guard.admission', 'tokenguard.metering.meter', 'opentelemetry.trace'} & {*sys.modules}\n"
+        "import openai\n"
+        "try:\n"
+        "    openai.OpenAI(api_key='k').completions.create(model='gpt-4o', prompt='a long text ' * 20, max_tokens=1)\n"
+        "except tokenguard.LimitExceeded as error:\n"
+        "    print(made or 'nothing', tokenguard.remaining('all'), error.rule)"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
+    run = [sys.executable, "-c", code]
+    said = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["nothing", "1.0", "short"]
+
+
+@pytest.mark.parametrize(
+    "needs", ["[ledger]\nurl = 'redis://h'", "[[cache]]\nname = 'c'\n[answers]\nurl = 'redis://h'"]
+)
+def test_a_policy_that_lacks_a_package_stops_the_start(tmp_path, needs):
+    """What a policy needs and is not there is told at once, whether the program ever imports an SDK or not."""
+    (tmp_path / "tokenguard.toml").write_text(f'{needs}\n[[budget]]\nname = "all"\nlimit_usd = 1\n')
+    (tmp_path / "redis.py").write_text("raise ImportError('not here')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = [*INSTRUMENT, sys.executable, "-c", "print('ran')"]
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "redis" in done.stderr

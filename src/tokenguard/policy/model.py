@@ -356,6 +356,11 @@ class Policy:
         return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes, *self.caches)
 
     @property
+    def may_lack(self) -> bool:
+        """Whether it asks for what may not be there, though all of it is as it should be: a package, a secret, code."""
+        return bool(self.caches) or bool(self.budgets and not self.ledger.url.startswith(("memory:", "sqlite:")))
+
+    @property
     def known_keys(self) -> tuple[str, ...]:
         """What `when` and `per` may name: the call's own keys, TokenGuard's, and those under `[attribution]`."""
         own = self.attribution
