@@ -95,6 +95,7 @@ REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     # Shops in China, with prices in yuan
     ("moonshotai", "sovereign"): lazy(""),
     ("minimax", "sovereign"): lazy(""),
+    ("alibaba", "sovereign"): lazy(""),  # in Beijing, Hong Kong, Frankfurt and Virginia, as it is in Singapore here
 }
 """Where inference that stays in one geography costs more, by seller and geography, and the models it is so for.
 
