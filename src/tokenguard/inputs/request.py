@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from tokenguard.facts.tuples import NamedTuple
-from tokenguard.process.hashes import canonical, in_bytes, in_tuple, is_salted, marshalled, read_back
+from tokenguard.process.hashes import canonical, in_bytes, in_tuple, is_salted, loosely, marshalled, read_back
 from tokenguard.process.hashes import fingerprint as of_bytes
 from tokenguard.tokens.text import upper_bound
 
@@ -148,9 +148,9 @@ def snapshot(api: str, provider: str, body: Mapping[str, Any]) -> tuple[Request,
     for place in others:
         value, kind = values[place], type(values[place])
         if (kind is dict or (kind is list and value and type(value[0]) is dict)) and place != turns:
-            data, plain = in_bytes(value)
-            if plain:
-                nested += ((place, _held(data) if len(data) <= MOST_IN_ORDER else data),)
+            data = _written(value)
+            if data is not None:
+                nested += ((place, data),)
                 values[place] = None
     rest, is_plain = in_bytes(values)
     together = "".join(texts)
@@ -293,7 +293,7 @@ def _size(flat: Flat) -> int:
 @functools.lru_cache(maxsize=1024)
 def _in_one_order(keys: tuple[Any, ...]) -> tuple[tuple[str, ...], bytes | None]:
     """Keys in order, `role` and `type` before the rest, and written; not where they are not all texts, as in JSON."""
-    if not set(map(type, keys)) <= {str}:
+    if not {*map(type, keys)} <= {str}:
         return (), None
     ordered = tuple(sorted(keys, reverse=True))
     return ordered, marshalled(ordered)
@@ -324,6 +324,23 @@ def in_one_order(data: bytes) -> bytes:
 def _put_in_order(data: bytes) -> bytes:
     """Remembered, as a program's tools are the same in each of its requests."""
     return marshalled(canonical(read_back(data)))
+
+
+def _written(value: object) -> bytes | None:
+    """A mapping, or a list of them, as `marshal` writes it; `None` of what is no plain data.
+
+    A program's tools are the same in each of its requests: to write them as `loosely` does takes half the time.
+    """
+    try:
+        seen = loosely(value)
+        return _strictly(seen) if len(seen) <= MOST_IN_ORDER else marshalled(value)
+    except ValueError:
+        return None
+
+
+@functools.lru_cache(maxsize=32)
+def _strictly(seen: bytes) -> bytes:
+    return _held(marshalled(read_back(seen)))
 
 
 @functools.lru_cache(maxsize=32)
