@@ -531,3 +531,22 @@ def test_a_policy_that_lacks_a_package_stops_the_start(tmp_path, needs):
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "redis" in done.stderr
+
+
+HEAVY = ("dataclasses", "inspect", "logging", "pathlib", "re", "typing", "opentelemetry")
+"""What takes long to import, and a program may never need."""
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["nothing", "a project of another kind"])
+def test_a_program_that_calls_no_model_starts_with_little(tmp_path, other):
+    """What is imported for it is little: programs that start many processes pay for each of them."""
+    if other:
+        (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    code = f"import sys; print(*sorted({{*{HEAVY!r}}} & {{*sys.modules}}))"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("TOKENGUARD_", "OTEL_", "PYTHON"))}
+    bare, ours = (
+        subprocess.run([*command, sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+        for command in ([], INSTRUMENT)
+    )
+    assert (ours.returncode, ours.stderr) == (0, "")
+    assert ours.stdout == bare.stdout

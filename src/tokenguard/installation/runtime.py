@@ -11,9 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tokenguard.call import scope
@@ -26,7 +24,10 @@ from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
 from tokenguard.process.native import RLock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tokenguard.facts.record import TaskRecord
     from tokenguard.policy import Policy
     from tokenguard.seams.common.wrapping import Restore
@@ -290,6 +291,8 @@ def jobs_path() -> str:
     """
     setting = os.environ.get(names.ENV_STORE)
     path = default_store if setting is None else names.store_path(setting)
+    from pathlib import Path
+
     from tokenguard.process import hashes
     from tokenguard.store.file import MEMORY, PRIVATE
 
@@ -324,6 +327,8 @@ def _instead() -> Callable[[], Any] | None:
 def _store_at(path: str | None) -> Any:
     if path is None:
         return None
+    from pathlib import Path
+
     from tokenguard.process import hashes
     from tokenguard.store.file import PRIVATE
     from tokenguard.store.store import Store

@@ -3,15 +3,14 @@
 Reading (`read`), `tokenguard policy show` and the reference page are derived from these rows; there is no other list.
 """
 
-# ruff: noqa: RUF009 - `_row` is `dataclasses.field` with a row of the grammar as metadata
-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from tokenguard.facts import names
+from tokenguard.facts.frozen import dataclass
 from tokenguard.policy import kinds
 from tokenguard.policy.caching import AnswersConfig, Cache
 from tokenguard.policy.grammar import NAME_SAYS as _NAME
