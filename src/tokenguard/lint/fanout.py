@@ -77,9 +77,9 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             yield from _tasks(file, left, depth + 1)
             yield from _tasks(file, right, depth + 1)
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
-            for part in parts:
-                if isinstance(part, ast.Starred):
-                    yield from _tasks(file, part.value, depth + 1)
+            for each in parts:
+                if isinstance(each, ast.Starred):
+                    yield from _tasks(file, each.value, depth + 1)
         case ast.Name(id=name):
             found = file.module.scope_at(node).lookup(name)
             scope, bindings = found or (None, [])
