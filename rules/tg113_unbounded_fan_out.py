@@ -11,8 +11,8 @@ without `max_concurrency`. What the tasks call is followed through helpers, of o
 limiter anywhere on the way counts as a bound, and so does a loop over batches: batches that are all started together
 are no bound. A semaphore that is held only while the tasks are started bounds nothing. Lists of at most `max_at_once`
 items are left alone, and so are lists of roles, models, perspectives and the like. A request is a call of an SDK or a
-framework, embeddings, too, a method of what is named a model (`self.llm.complete(...)`, `self.llm(prompt)`), or a post
-to the address of a model's API, or one whose body has a model and messages.
+framework, of embeddings, pictures and sound, too, a method of what is named a model (`self.llm.complete(...)`,
+`self.llm(prompt)`), or a post to the address of a model's API, or one whose body has a model and messages.
 
 By default it reports what is sure: the items are data (a parameter, lines of a file, rows, the body of a web request,
 the chunks of a text, more than twenty that are written out), and the request is in sight. Where the items may be few

@@ -67,6 +67,8 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             yield from _tasks(file, held, depth + 1)
         case ast.Call(func=ast.Name(id="map"), args=[function, *sources]):
             yield function, tuple(sources[:1])
+        case ast.Call(func=ast.Attribute(value=table, attr="apply" | "map"), args=[function, *_]):
+            yield function, (table,)
         case ast.Call(func=ast.Name(id="list" | "tuple" | "set"), args=[inner]):
             yield from _tasks(file, inner, depth + 1)
         case ast.Call(func=ast.Name() | ast.Attribute() as func) if found_in := function_of(file, func):
