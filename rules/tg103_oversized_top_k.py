@@ -153,6 +153,9 @@ _RERANK = lazy(
     r"|rank_fusion",
     re.IGNORECASE,
 )
+_RERANKING = lazy(  # what the bytes of a file have if any of its words is one of those
+    rb"[dfkpDFKP](?i:(?<=rank)|(?<=cross_encod)|(?<=crossencod)|(?<=comp)ress|(?<=rrf)|(?<=recip)rocal)"
+)
 # A word of prompts: on its own, or set off by an underscore or a capital letter; not the `tool` in `itertools`.
 _PROMPTED = lazy(
     r"(?<![A-Za-z])(?:prompt|llm|context|answer|question|chat|completion|message|rag|agent|assistant|tool|relevant_doc)s?"
@@ -343,8 +346,8 @@ def _reranks(file: File) -> bool:
     """Whether a reranker, a fusion of rankings or a compressor is at work in the file, or gives it its name."""
     if "reranks" not in file.memory:
         place = "/".join(file.module.path.split("/")[-2:])  # of the file and its folder
-        named = (place, *_words(file.module.tree))
-        file.memory["reranks"] = any(map(_RERANK.search, named))
+        written = _words(file.module.tree) if _RERANKING.search(file.module.source) else ()
+        file.memory["reranks"] = any(map(_RERANK.search, (place, *written)))
     return bool(file.memory["reranks"])
 
 
