@@ -124,6 +124,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="counted-") as folder:
         pythons = dict.fromkeys(("bare", "floor", *GATED), Path(sys.executable))
         found = counted(pythons, TURNS, Path(folder), OWN)
+    if uncounted := [name for name in pythons if name not in found]:
+        print(
+            f"nothing to compare: {', '.join(uncounted)} could not be counted (why is said above). "
+            "The scenarios need openai and anthropic: make setup",
+            file=sys.stderr,
+        )
+        return 1
     now = {"versions": found["versions"], "added": added(found)}
     columns = (*TURNS, *(f"own {scenario}" for scenario in OWN))
     print(f"{'instructions added to a call':34}" + "".join(f"{column:>15}" for column in columns))

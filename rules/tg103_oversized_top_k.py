@@ -74,7 +74,7 @@ from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.reach import calls, reaches_prompt
 from tokenguard.lint.results import narrowed, sorted_out
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.syntax import Function, Scope, spelling, walk
+from tokenguard.lint.syntax import Function, Scope, defaults_of, parameters_of, spelling, walk
 from tokenguard.lint.uses import names_of, uses
 
 SEVERITY = "warning"
@@ -269,12 +269,10 @@ def _k(file: File, call: ast.Call, row: Row, path: str) -> ast.expr | None:
         return found.value
     function = file.names.definition(path)
     if isinstance(function, Function):
-        parameters = [a for a in function.args.args if a.arg not in ("self", "cls")]
-        defaults = [None] * (len(parameters) - len(function.args.defaults)) + function.args.defaults
-        keywords = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
-        for at, (parameter, default) in enumerate([*zip(parameters, defaults, strict=False), *keywords]):
+        places = parameters_of(function)[: len(call.args)]
+        for parameter, default in defaults_of(function.args):
             if parameter.arg in row.ks:
-                return call.args[at] if at < min(len(call.args), len(parameters)) else default
+                return call.args[places.index(parameter.arg)] if parameter.arg in places else default
         return None
     return call.args[row.at] if row.at is not None and len(call.args) > row.at else None
 
@@ -295,7 +293,7 @@ def _literal(file: File, call: ast.Call, value: ast.expr) -> ast.expr:
     if not isinstance(function, Function):
         return value
     name = found[1][0].node.arg  # type: ignore[attr-defined]
-    positional = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
+    positional = parameters_of(function)
     at = positional.index(name) if name in positional else len(positional)
     callers = [c for c in file.module.called.get(function.name, ()) if calls(file, c, function)]
     left = any(len(c.args) <= at and all(k.arg != name for k in c.keywords) for c in callers)

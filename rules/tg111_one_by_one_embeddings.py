@@ -56,7 +56,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.surface import EMBEDDINGS, matcher, words_of
-from tokenguard.lint.syntax import Function, names_in, parameters_of, spelling, walk
+from tokenguard.lint.syntax import Function, defaults_of, names_in, parameters_of, spelling, walk
 
 SEVERITY = "warning"
 WORDS = words_of(EMBEDDINGS)
@@ -192,7 +192,7 @@ def _asks_for_many(file: File, body: list[ast.stmt]) -> bool:
 
 def _ones(file: File, text: ast.expr, function: Function, depth: int = 0) -> set[str]:
     """The parameters of `function` that one text is made of, `[text]` or a name that is no plural; none if many."""
-    parameters = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    parameters = {arg.arg for arg, _ in defaults_of(function.args)}
     if isinstance(text, ast.List):
         named = names_in(text) & parameters
         return (named or _ones(file, text.elts[0], function, depth + 1)) if len(text.elts) == 1 else set()

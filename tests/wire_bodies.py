@@ -412,6 +412,13 @@ VECTORS = Body(
     9,
     guarded="test_bedrock",
 )
+PICTURED = Body(
+    {"inputText": QUESTION, "inputImage": "iVBORw0KGgo=", "embeddingConfig": {"outputEmbeddingLength": 256}},
+    {"embedding": [0.1], "inputTextTokenCount": 9, "message": None},
+    9,
+    units={"images": 1},
+    guarded="test_bedrock",
+)
 LLAMA = Body(
     {"prompt": QUESTION, "max_gen_len": 9},
     {"generation": SAID, "prompt_token_count": 30, "generation_token_count": 5, "stop_reason": "stop"},
@@ -685,6 +692,7 @@ BODIES = {
     "converse": CONVERSE,
     "invoke_titan": TITAN,
     "invoke_embeddings": VECTORS,
+    "invoke_multimodal": PICTURED,
     "invoke_text": LLAMA,
 }
 """By `Api.id`: rows that share an id speak the same format, but for a detail."""

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import functools
 import importlib
 import json
+import ssl
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from pathlib import Path
 
 import httpx2
 import openai
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import canned
 import connections
@@ -314,7 +321,32 @@ def with_mount(account, http):
     return {"mounts": {"http://": with_transport(account, http)["transport"]}}
 
 
+@functools.cache
+def certificate(account):
+    """A file with a client certificate of this account's and its key, as `ssl` loads it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, account)])
+    begins = datetime.datetime(2026, 1, 1)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(begins).not_valid_after(begins + datetime.timedelta(9999))
+    plain, pem = serialization.NoEncryption(), serialization.Encoding.PEM
+    file = Path(tempfile.mkdtemp()) / "client.pem"
+    file.write_bytes(
+        made.sign(key, hashes.SHA256()).public_bytes(pem)
+        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return file
+
+
+def with_certificate(account):
+    """A TLS context that shows a client certificate."""
+    context = ssl.create_default_context()
+    context.load_cert_chain(certificate(account))
+    return context
+
+
 ADDED = {
+    "certificate": lambda account, http: {"verify": with_certificate(account)},
     "password": lambda account, http: {"auth": (account, "x")},
     "credentials": with_auth,
     "slots": with_slots,
@@ -435,12 +467,68 @@ def test_bedrocks_own_keys(under, monkeypatch):
         for token, sent in (("a", 1), ("a", 1), ("b", 2)):
             monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", token)
             client = boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=server.url)
-            asked = [{"role": "user", "content": [{"text": "hi"}]}]
-            client.converse(modelId="amazon.nova-lite-v1:0", messages=asked, inferenceConfig={"temperature": 0})
+            converse(client)
             assert len(server.requests) == sent, token
 
 
-@pytest.mark.parametrize("added", ["headers", "cookies", "middlewares", "trace_configs"])
+def of_bedrock(url, account, way):
+    """A client of boto3 that signs as everybody does, and differs in this."""
+    boto3 = pytest.importorskip("boto3", minversion="1.39")
+    configs = {
+        "certificate": {"client_cert": str(certificate(account))},
+        "proxy": {"proxies": {"https": f"http://{account}:x@127.0.0.1:1"}},
+    }
+    config = importlib.import_module("botocore.config").Config(**configs.get(way, {}))
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    client = boto3.client("bedrock-runtime", endpoint_url=url, config=config, **keys)
+
+    def add(request, account=account, **kwargs):
+        request.headers["x-on-behalf-of"] = account
+
+    if way == "handler":
+        client.meta.events.register("before-sign.bedrock-runtime", add)
+    elif way == "first handler":
+        client.meta.events.register_first("request-created", functools.partial(add, account=account))
+    return client
+
+
+@pytest.mark.parametrize("way", ["certificate", "proxy", "handler", "first handler"])
+def test_what_a_client_of_botos_adds(way, under):
+    """Event handlers, client certificates and proxies of boto3's clients are the caller's."""
+    under(RULE)
+    with SimulatedProvider() as server:
+        for account, sent in (("alice", 1), ("alice", 1), ("bob", 2), ("alice", 2)):
+            converse(of_bedrock(server.url, account, way))
+            assert len(server.requests) == sent, account
+
+
+def test_a_handler_that_is_registered_later(under):
+    """A handler of boto3's that is registered, or taken away, between two calls is seen with the next."""
+    under(RULE)
+
+    def add(request, **kwargs):
+        request.headers["x-on-behalf-of"] = "bob"
+
+    with SimulatedProvider() as server:
+        client = of_bedrock(server.url, "alice", "")
+        events = client.meta.events
+        for change, sent in (
+            (None, 1),
+            (lambda: events.register("before-send", add), 2),
+            (lambda: events.unregister("before-send", add), 2),
+        ):
+            if change is not None:
+                change()
+            converse(client)
+            assert len(server.requests) == sent
+
+
+def converse(client):
+    asked = [{"role": "user", "content": [{"text": "hi"}]}]
+    client.converse(modelId="amazon.nova-lite-v1:0", messages=asked, inferenceConfig={"temperature": 0})
+
+
+@pytest.mark.parametrize("added", ["connector", "headers", "cookies", "middlewares", "trace_configs"])
 def test_what_an_aiohttp_session_adds(added, under):
     """A session of one's own for voyageai: what it adds is the caller's."""
     voyageai = pytest.importorskip("voyageai")
@@ -457,6 +545,7 @@ def test_what_an_aiohttp_session_adds(added, under):
         traced = aiohttp.TraceConfig()
         traced.on_request_start.append(on_start)
         return {
+            "connector": aiohttp.TCPConnector(ssl=with_certificate(account)),
             "headers": {"x-org": account},
             "cookies": {"session": account},
             "middlewares": (between,),

@@ -124,7 +124,7 @@ def test_each_rule_says_why():
             "Send less: fewer chunks, a shorter history.",
         ),
         "agents": ("-", 'its feature is "faq", not "agent"'),
-        "tenant": ("reserve", "$0.001728 at the most, of $1 a day for tenant="),
+        "tenant": ("reserve", "$0.001728 at the most, of $1.00 a day for tenant="),
     }
     assert (tried.action, tried.rule) == ("downgrade", "long")
 
@@ -194,7 +194,7 @@ def test_budgets_of_every_unit():
     tried = try_call(policy.loads(text, "/tokenguard.toml"), PriceBook(), Asked("gpt-4o", output_cap=100))
     assert [one[2:] for one in tried.decisions] == [
         ("reserve", "1 call of 5 a minute"),
-        ("reserve", "$0.003500 at the most, of $1 a run"),
-        ("warn", "$0.003500 at the most, of $2 and 1,100 tokens at the most, of 10 a day"),
+        ("reserve", "$0.003500 at the most, of $1.00 a run"),
+        ("warn", "$0.003500 at the most, of $2.00 and 1,100 tokens at the most, of 10 a day"),
         ("block", "1 call of 0 a day"),
     ]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zipapp
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -126,6 +127,49 @@ def test_ways_to_start(command, provider, folder):
     assert call.model == "gpt-4o-mini-2024-07-18"
     assert call.cost_usd > 0
     assert call.call_site.endswith("app.py:5")
+
+
+@pytest.mark.parametrize("name", ["app.pyz", "./app.pyz", "packed", "folder", "folder/"])
+def test_applications_that_are_no_commands(name, provider, folder):
+    """An archive that may not be executed, whatever its name, and a folder with a `__main__.py` are run with Python."""
+    (folder / "folder").mkdir()
+    (folder / "folder" / "__main__.py").write_text(APP)
+    for archive in ("app.pyz", "packed"):
+        zipapp.create_archive(folder / "folder", folder / archive)
+        assert not os.access(folder / archive, os.X_OK)
+    done = run([*INSTRUMENT, name, "an argument"], folder, env(provider, folder))
+    assert int(done.stdout) > 0
+    assert done.stderr == ""
+    (call,) = calls(folder)
+    assert call.model == "gpt-4o-mini-2024-07-18"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the first line of a file")
+def test_an_archive_that_is_a_command(provider, folder):
+    """An archive that may be executed is run by the Python that its first line names."""
+    (folder / "folder").mkdir()
+    (folder / "folder" / "__main__.py").write_text(APP)
+    zipapp.create_archive(folder / "folder", folder / "app.pyz", interpreter=sys.executable)
+    (folder / "app.pyz").chmod(0o755)
+    run([*INSTRUMENT, "./app.pyz"], folder, env(provider, folder))
+    assert len(calls(folder)) == 1
+
+
+def test_files_that_cannot_be_run(provider, folder):
+    """What is there but cannot be run is told from what is not there, with what to do."""
+    (folder / "start").write_text("print(1)")
+    (folder / "empty").mkdir()
+
+    def said(name, code):
+        return run([*INSTRUMENT, name], folder, env(provider, folder), code=code).stderr
+
+    told = said("start", 126)
+    assert "tokenguard-instrument python start" in told
+    assert "chmod +x ./start" in told
+    (folder / "start").chmod(0o755)
+    assert "tokenguard-instrument ./start" in said("start", 126)
+    assert "without a __main__.py" in said("empty", 126)
+    assert "no command 'app.pyz' on PATH" in said("app.pyz", 127)
 
 
 def test_forked_workers(provider, folder):
@@ -453,3 +497,56 @@ def test_a_start_loads_what_its_provider_needs(tmp_path):
     assert {"openai", "anthropic"} <= set(loaded.split())
     assert not {"google", "mistral", "cohere", "bedrock", "xai", "batches"} & set(loaded.split())
     assert found == "generate_content"
+
+
+def test_a_start_with_a_policy_makes_the_guard_with_the_first_sdk(tmp_path):
+    """A process that imports no SDK reads the policy, and makes no guard of it; the first SDK's calls are under it."""
+    (tmp_path / "tokenguard.toml").write_text(
+        '[[budget]]\nname = "all"\nlimit_usd = 1\n[[limit]]\nname = "short"\nmax_input_tokens = 5\n'
+    )
+    code = (
+        "import sys, tokenguard; tokenguard.install()\n"
+        "made = {'tokenguard.guard.admission', 'tokenguard.metering.meter', 'opentelemetry.trace'} & {*sys.modules}\n"
+        "import openai\n"
+        "try:\n"
+        "    openai.OpenAI(api_key='k').completions.create(model='gpt-4o', prompt='a long text ' * 20, max_tokens=1)\n"
+        "except tokenguard.LimitExceeded as error:\n"
+        "    print(made or 'nothing', tokenguard.remaining('all'), error.rule)"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TOKENGUARD_")}
+    run = [sys.executable, "-c", code]
+    said = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["nothing", "1.0", "short"]
+
+
+@pytest.mark.parametrize(
+    "needs", ["[ledger]\nurl = 'redis://h'", "[[cache]]\nname = 'c'\n[answers]\nurl = 'redis://h'"]
+)
+def test_a_policy_that_lacks_a_package_stops_the_start(tmp_path, needs):
+    """What a policy needs and is not there is told at once, whether the program ever imports an SDK or not."""
+    (tmp_path / "tokenguard.toml").write_text(f'{needs}\n[[budget]]\nname = "all"\nlimit_usd = 1\n')
+    (tmp_path / "redis.py").write_text("raise ImportError('not here')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = [*INSTRUMENT, sys.executable, "-c", "print('ran')"]
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "redis" in done.stderr
+
+
+HEAVY = ("dataclasses", "inspect", "logging", "pathlib", "re", "typing", "opentelemetry")
+"""What takes long to import, and a program may never need."""
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["nothing", "a project of another kind"])
+def test_a_program_that_calls_no_model_starts_with_little(tmp_path, other):
+    """What is imported for it is little: programs that start many processes pay for each of them."""
+    if other:
+        (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    code = f"import sys; print(*sorted({{*{HEAVY!r}}} & {{*sys.modules}}))"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("TOKENGUARD_", "OTEL_", "PYTHON"))}
+    bare, ours = (
+        subprocess.run([*command, sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+        for command in ([], INSTRUMENT)
+    )
+    assert (ours.returncode, ours.stderr) == (0, "")
+    assert ours.stdout == bare.stdout

@@ -17,6 +17,7 @@ import pytest
 from tokenguard.ledger import Alert, Entry, nano
 from tokenguard.ledger import receivers as module
 from tokenguard.ledger.receivers import Receivers, message
+from tokenguard.ledger.webhook import signed
 from tokenguard.policy.windows import FOREVER
 from tokenguard.process import ends
 
@@ -124,12 +125,12 @@ def test_webhook_is_tried_again(
 def test_webhook_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a secret in the environment the receiver can tell who has sent it, as Standard Webhooks has it."""
     monkeypatch.setenv("TOKENGUARD_WEBHOOK_SECRET", "whsec_" + base64.b64encode(b"key").decode())
-    headers = module._signed(b"body")
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.body".encode()
-    digest = base64.b64encode(hmac.digest(b"key", signed, "sha256")).decode()
+    headers = signed(b"body")
+    told = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.body".encode()
+    digest = base64.b64encode(hmac.digest(b"key", told, "sha256")).decode()
     assert headers["webhook-signature"] == f"v1,{digest}"
     monkeypatch.setenv("TOKENGUARD_WEBHOOK_SECRET", "")
-    assert module._signed(b"body") == {}
+    assert signed(b"body") == {}
 
 
 def test_failures_are_logged(

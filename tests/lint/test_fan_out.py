@@ -357,6 +357,10 @@ SILENT |= {
         "    parts = [text[i:i + 40_000] for i in range(0, len(text), 40_000)]\n"
         "    await asyncio.gather(*[title(p) for p in parts])"
     ),
+    "a function whose caller gives it few, by place": (
+        "async def f(kind, texts, /):\n    await asyncio.gather(*[title(t) for t in texts])\n"
+        "async def g():\n    await f('a', ['b', 'c'])"
+    ),
     "a method whose callers, through an object of its class, give it few": (
         "class Planner:\n    async def all(self, items):\n        return await asyncio.gather(*[title(i) for i in items])\n"
         "async def demo():\n    planner = Planner()\n    items = ['a', 'b', 'c']\n    await planner.all(items)"

@@ -38,6 +38,18 @@ FOUND = {
         "def search_docs(question, k):\n    return table[embed(question)][:k]\n"
         "def answer(llm, question):\n    docs = search_docs(question, 40)\n    return llm.invoke(f'{docs} {question}')"
     ),
+    "a place of one's own search, by place only": (
+        "def search_docs(question, k, /):\n    return table[embed(question)][:k]\n"
+        "def answer(llm, question):\n    docs = search_docs(question, 40)\n    return llm.invoke(f'{docs} {question}')"
+    ),
+    "the default of a place": (
+        "def search_docs(question, k=40, /):\n    return table[embed(question)][:k]\n"
+        "def answer(llm, question):\n    docs = search_docs(question)\n    return llm.invoke(f'{docs} {question}')"
+    ),
+    "after a place": (
+        "def search_docs(question, /, k=40):\n    return table[embed(question)][:k]\n"
+        "def answer(llm, question):\n    docs = search_docs(question, 40)\n    return llm.invoke(f'{docs} {question}')"
+    ),
     "everything, in a chain": "def f(db, chain_of, llm):\n    return chain_of(llm, retriever=db.as_retriever(search_kwargs={'k': 1000}))",
     "beside another that is too large": (
         LLAMA + "def f(i, j):\n    return Both(VectorIndexRetriever(index=i, similarity_top_k=30), Words(j, similarity_top_k=25))"

@@ -22,6 +22,10 @@ REPORTED = {
         "    def reply(self, q):\n        docs = self.index.query(vector=q, top_k=self.top_k, include_metadata=True)\n"
         f"        return {ASK.format('str(docs) + q')}"
     ),
+    "default of what is given by place": (
+        "def passages(index, v, top_k=25, /):\n    return index.query(vector=v, top_k=top_k, include_metadata=True)\n"
+        f"def reply(index, q, v):\n    text = ' '.join(m.text for m in passages(index, v))\n    return {ASK.format('text + q')}"
+    ),
     "k by position": (
         "def reply(store, q):\n    docs = store.similarity_search(q, 40)\n"
         f"    return {ASK.format('str(docs) + q')}"
@@ -55,6 +59,10 @@ SILENT = {
     "contextlib is no context": (
         "from contextlib import contextmanager\n@contextmanager\ndef timed(index, v):\n"
         "    yield index.query(vector=v, top_k=50, include_metadata=True)"
+    ),
+    "every caller gives fewer, by place": (
+        "def passages(index, v, top_k=25, /):\n    return index.query(vector=v, top_k=top_k, include_metadata=True)\n"
+        f"def reply(index, q, v):\n    text = str(passages(index, v, 5))\n    return {ASK.format('text + q')}"
     ),
     "every caller gives fewer": (
         "def passages(index, v, top_k=25):\n    return index.query(vector=v, top_k=top_k, include_metadata=True)\n"

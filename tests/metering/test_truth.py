@@ -649,11 +649,17 @@ def test_errors_with_status_200_of_what_makes_no_text(installed, spans):
         ("https://api.groq.com/openai/v1", "flex", None, None),  # which has one price
         ("https://api.fireworks.ai/inference/v1", "priority", None, "assumed_priority"),
         ("https://api.fireworks.ai/inference/v1", "auto", None, None),
+        ("https://api.mistral.ai/v1", "priority", None, "assumed_tier"),
+        ("https://api.mistral.ai/v1", "priority", "default", None),
+        ("https://api.cerebras.ai/v1", "priority", None, "assumed_tier"),
+        ("https://api.cerebras.ai/v1", "flex", None, "assumed_tier"),
+        ("https://api.cerebras.ai/v1", "auto", None, None),
     ],
 )
 def test_a_tier_that_was_asked_for_and_not_answered(installed, spans, base_url, asked, answered_by, basis):
     """Where the answer does not say by which tier it was made, nobody knows whether the request was granted."""
     models = {"groq": "llama-3.3-70b-versatile", "x": "grok-4.5", "fireworks": "accounts/fireworks/models/kimi-k3"}
+    models |= {"mistral": "mistral-large-latest", "cerebras": "gpt-oss-120b"}
     model = models.get(base_url.split(".")[1], "gpt-5")
     ask(chat(model, service_tier=answered_by), base_url, model, service_tier=asked)
     assert spans.attributes.get("tokenguard.cost.basis") == basis

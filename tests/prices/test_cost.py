@@ -259,7 +259,7 @@ def test_estimates_say_what_they_assume(price, name):
         ("openai", "gpt-9"),
         ("anthropic", "claude-opus-9"),
         ("gcp.gemini", "gemini-9-pro"),
-        ("openai", "ft:gpt-4.1-2025-04-14:acme::abc"),  # the base model's price is not the fine-tune's
+        ("openai", "ft:gpt-4-2025-04-14:acme::abc"),  # the base model's price is not the fine-tune's
         ("openai", "ft:gpt-4o-mini:acme::abc"),
         ("azure.ai.openai", "my-gpt4o-prod"),
         ("aws.bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdefgh"),
@@ -371,6 +371,8 @@ def test_text_alone_is_charged_as_everything_is(monkeypatch):
         ("openai", "container", Usage(request=2), "1g", 0.06, None),
         ("openai", "container", Usage(request=2), "4g", 0.24, "unchecked_price"),
         ("azure.ai.openai", "container", Usage(request=2), "1g", 0.066, None),
+        ("aws.bedrock", "amazon.titan-embed-image-v1", Usage(input=1_000_000, images=2), None, 0.80012, None),
+        ("aws.bedrock", "amazon.titan-embed-image-v1", Usage(images=2), None, 0.00012, None),
     ],
 )
 def test_units(price, provider, model, usage, variant, usd, basis):
@@ -394,6 +396,54 @@ def test_searches(price, provider, model, usd, basis):
     """A search has the price of who runs it; where the lists have two, it is an estimate."""
     cost = price(provider, model, Usage(1_000, 100, web_searches=2))
     assert (cost.tools, cost.basis) == (pytest.approx(2 * usd), basis)
+
+
+M = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd", "basis"),
+    [
+        ("ft:gpt-4.1-2025-04-14:org::id", Usage(M, M), 15.0, None),
+        ("ft:gpt-4.1-2025-04-14:org:suffix:id", Usage(M, 0, cache_read=M), 0.75, None),
+        ("ft:gpt-4.1-mini-2025-04-14:org::id", Usage(M, M), 4.0, None),
+        ("ft:gpt-4.1-nano-2025-04-14:org::id", Usage(M, M), 1.0, None),
+        ("ft:o4-mini-2025-04-16:org::id", Usage(M, M), 20.0, None),
+    ],
+)
+def test_tuned_models(price, model, usage, usd, basis):
+    """Models that somebody has tuned have rates of their own, with the rates of their batches."""
+    cost = price("openai", model, usage)
+    assert (cost.total, cost.basis) == (pytest.approx(usd), basis)
+    half = price("openai", model, usage, tier=Tier(service="batch"))
+    assert (half.total, half.basis) == (pytest.approx(usd / 2), "assumed_batch")
+
+
+def test_other_tuned_models_have_no_price(price):
+    """A tuned model never has the price of the one that it was made of."""
+    assert price("openai", "ft:gpt-4.1-next:org::id", Usage(M, M)).total is None
+    assert price("openai", "ft:gpt-9:org::id", Usage(M, M)).total is None
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "host", "usd", "basis"),
+    [
+        ("qwen3-max", Usage(32_000, 1_000), "dashscope-intl.aliyuncs.com", 0.0444, None),
+        ("qwen3-max", Usage(32_001, 1_000), "dashscope-intl.aliyuncs.com", 0.0888024, None),
+        ("qwen3-max", Usage(200_000, 1_000), "dashscope-intl.aliyuncs.com", 0.615, None),
+        ("qwen3.7-plus", Usage(300_000, 1_000), "dashscope-intl.aliyuncs.com", 0.3648, None),
+        ("qwen3.7-plus", Usage(10_000, 0, cache_read=10_000), "dashscope-intl.aliyuncs.com", 0.0008, "unchecked_price"),
+        ("qwen-plus", Usage(10_000, 1_000), "dashscope-intl.aliyuncs.com", 0.0052, "unchecked_price"),
+        ("qwen3-max", Usage(32_000, 1_000), "dashscope.aliyuncs.com", 0.0444, "assumed_region"),
+        ("qwen3-max", Usage(32_000, 1_000), "dashscope-us.aliyuncs.com", 0.0444, "assumed_region"),
+        ("qwen-flash-2025-07-28", Usage(10_000, 1_000), "dashscope-intl.aliyuncs.com", 0.0009, "assumed_model"),
+    ],
+)
+def test_alibaba(price, model, usage, host, usd, basis):
+    """What Qwen costs in Singapore, by the length of the input; elsewhere, and where answers tell too little, about."""
+    cost = price("alibaba", model, usage, tier=Tier(geo=geo_of(host)))
+    assert (cost.total, cost.basis) == (pytest.approx(usd), basis)
+    assert price("alibaba", "qwen-next", usage).total is None
 
 
 def test_azure_deployment(price):

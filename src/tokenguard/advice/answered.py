@@ -8,6 +8,7 @@ from typing import Any, Final
 from tokenguard.advice.replay import Replayed
 from tokenguard.advice.steps import Step
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.policy import Cache, Share
 from tokenguard.report.figures import many
 
@@ -60,8 +61,8 @@ class Cached(Step):
             says.append("only requests that are equal to the letter are counted: what is recorded holds no words")
         if self.sampled_calls and not self._cache.sampled:
             says.append(
-                f"{many(self.sampled_calls, 'more repeat')} (${self.sampled_usd:,.4f}) at a temperature that is not 0: "
-                "sampled = true would answer these too, each time in the same words"
+                f"{many(self.sampled_calls, 'more repeat')} ({dollars(self.sampled_usd)}) at a temperature "
+                "that is not 0: sampled = true would answer these too, each time in the same words"
             )
         return says + _without_hash(self.unknown)
 

@@ -9,6 +9,7 @@ from tokenguard.advice.proposal import Batch, Shorten
 from tokenguard.advice.replay import Replayed
 from tokenguard.advice.steps import Step, applies
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.prices import PriceBook
 
 
@@ -164,6 +165,6 @@ class Priced(Step):
         says = ["the rates of [prices] are all there is to pay"]
         if self.new_calls:
             says.append(
-                f"{self.new_calls:,} calls without a price would come to ${self.new_usd:,.4f}, not counted here"
+                f"{self.new_calls:,} calls without a price would come to {dollars(self.new_usd)}, not counted here"
             )
         return says

@@ -31,6 +31,8 @@ HEADERS_LEFT_OUT: Final = frozenset(
 """Of a request: what tells one sending of it from another, and how it is carried."""
 HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 """What SDKs say of themselves."""
+CERTIFICATES: Final = "_tokenguard_certificates"
+"""Of an `ssl.SSLContext`: the client certificates that it has loaded, a text for each."""
 DEPTH: Final = 4
 """How far into an object that gives credentials is looked."""
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
@@ -231,6 +233,17 @@ def _session(given: Any) -> object:
     return None if isinstance(given, FunctionType) and _is_ordinary(_module(given)) else given
 
 
+def _certificates(context: Any) -> object:
+    """The client certificates of a TLS context; `None` if it has none, or is none."""
+    inner = getattr(context, "_ctx", None)  # truststore's, which is made around one
+    return getattr(context, CERTIFICATES, None) or (None if inner is None else getattr(inner, CERTIFICATES, None))
+
+
+def _pools(manager: Any) -> object:
+    """The client certificates that an adapter of requests gives to its connections by itself."""
+    return _certificates(getattr(manager, "connection_pool_kw", {}).get("ssl_context"))
+
+
 def _module(function: Any) -> str:
     return str(getattr(function, "__module__", ""))
 
@@ -242,6 +255,8 @@ READERS: Final[Mapping[str, Callable[[Any], object]]] = {
     **dict.fromkeys(("hooks", "_event_hooks"), _hooks),
     **dict.fromkeys(("adapters", "_mounts", "proxies"), _by_pattern),
     **dict.fromkeys(("_middlewares", "_trace_configs", "_proxy_headers"), _each),
+    **dict.fromkeys(("_ssl_context", "_ssl"), _certificates),
+    "poolmanager": _pools,
     "client": _session,
 }
 """What is read of an attribute that is more than what it adds to a request."""
@@ -258,7 +273,7 @@ class Adds(NamedTuple):
 
 _HTTPX: Final = Adds("_headers _params _cookies _auth _event_hooks _transport _mounts", "_base_url _state _timeout")
 _POOL: Final = Adds(
-    "_uds _proxy _proxy_url _proxy_auth _proxy_headers", "_connections _requests _ssl_context _network_backend"
+    "_uds _proxy _proxy_url _proxy_auth _proxy_headers _ssl_context", "_connections _requests _network_backend"
 )
 _SESSION: Final = Adds("headers params cookies auth hooks cert proxies adapters", "verify")
 _AIOHTTP: Final = Adds(
@@ -281,9 +296,9 @@ KINDS: Final[Mapping[str, Adds]] = {
     "httpx_aiohttp.transport.AiohttpTransport": Adds("client uds proxy"),
     "litellm.llms.custom_httpx.aiohttp_transport.AiohttpTransport": Adds("client"),
     "requests.Session": _SESSION,
-    "requests.adapters.BaseAdapter": Adds("", "max_retries config proxy_manager poolmanager"),
+    "requests.adapters.BaseAdapter": Adds("poolmanager", "max_retries config proxy_manager"),
     "aiohttp.ClientSession": _AIOHTTP,
-    "aiohttp.BaseConnector": Adds("_path", "_loop _conns _acquired _resolver _waiters _timeout"),
+    "aiohttp.BaseConnector": Adds("_path _ssl", "_loop _conns _acquired _resolver _waiters _timeout"),
 }
 """By where the class is that all of a kind have among their bases, the nearest last: SDKs rename what they export."""
 _MAKERS: Final = frozenset(place.partition(".")[0] for place in KINDS)

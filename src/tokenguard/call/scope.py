@@ -8,23 +8,28 @@ context (`asyncio.create_task`, `asyncio.to_thread`, `contextvars.copy_context()
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from tokenguard.facts import names
-from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.facts.usage import Usage
 from tokenguard.process.native import RLock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tokenguard.call.task_span import TaskSpan
+    from typing import Any, Final, Self, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
+    from tokenguard.call.task_span import TaskSpan
+    from tokenguard.facts.record import AttributeValue, CallRecord, TaskRecord
+
+    F = TypeVar("F", bound=Callable[..., Any])
+    Stepped = Generator[Any, Any, Any]
+    AsyncStepped = AsyncGenerator[Any, Any]
+else:
+    Stepped, AsyncStepped = Generator, AsyncGenerator
 
 
 class Scope(NamedTuple):
@@ -120,6 +125,8 @@ class _Scoped:
 
     def __call__(self, function: F) -> F:
         """Run every call of `function` in this scope; a generator is in it only while its own code runs."""
+        import inspect
+
         fresh = self._fresh
         wrapper: Callable[..., Any]
         if inspect.iscoroutinefunction(function):
@@ -144,10 +151,12 @@ class _Scoped:
                 with fresh():
                     return function(*args, **kwargs)
 
-        return cast(F, functools.wraps(function)(wrapper))
+        wrapped: Any = functools.wraps(function)(wrapper)
+        scoped: F = wrapped
+        return scoped
 
 
-class _Steps(Generator[Any, Any, Any]):
+class _Steps(Stepped):
     """A generator whose every step runs in a scope, while its consumer stays outside."""
 
     def __init__(self, inner: Generator[Any, Any, Any], scoped: _Scoped) -> None:
@@ -172,7 +181,7 @@ class _Steps(Generator[Any, Any, Any]):
         return self._step(self._inner.throw, *error)
 
 
-class _AsyncSteps(AsyncGenerator[Any, Any]):
+class _AsyncSteps(AsyncStepped):
     """`_Steps` for asynchronous generators."""
 
     def __init__(self, inner: AsyncGenerator[Any, Any], scoped: _Scoped) -> None:
@@ -358,6 +367,8 @@ class task(_Scoped):  # noqa: N801 - used as a function
         if hooks.on_run_end is not None:
             hooks.on_run_end(self.run)
         if hooks.on_task_end is not None:
+            from tokenguard.facts.record import TaskRecord
+
             hooks.on_task_end(
                 TaskRecord(
                     name=self.name,

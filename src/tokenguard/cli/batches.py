@@ -76,6 +76,7 @@ def _print(jobs: Sequence[Job]) -> None:
 
     from tokenguard.report.grid import Column, name, print_grid
     from tokenguard.report.labels import NO_VALUE
+    from tokenguard.report.numbers import usds
     from tokenguard.report.terminal import console
 
     def texts(values: Sequence[str]) -> list[Text]:
@@ -88,7 +89,7 @@ def _print(jobs: Sequence[Job]) -> None:
         Column("state", texts([_state(job) for job in jobs])),
         Column("done", texts([_done(job) for job in jobs]), 60),
         Column("age", texts([_age(time.time() - job.created_ns / 1e9) for job in jobs]), 80),
-        Column("may cost", texts([NO_VALUE if job.nano is None else f"${job.nano / 1e9:,.4f}" for job in jobs])),
+        Column("may cost", texts(usds([None if job.nano is None else job.nano / 1e9 for job in jobs]))),
         Column("created at", [name(_site(job) or NO_VALUE) for job in jobs], 50, name=True),
     ]
     print_grid(console(), columns)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tokenguard.cli.policy import loaded
+from tokenguard.facts.dollars import account
 from tokenguard.facts.printed import document
-from tokenguard.ledger.entry import digits_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -154,5 +154,5 @@ def _amount(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     if unit == "usd":
-        return f"{'-' * (value < 0)}${abs(value):,.{digits_of(value)}f}"
+        return account(value)
     return f"{value:,.0f} {unit}"

@@ -14,6 +14,7 @@ import click
 from tokenguard.cli.group import Suggesting
 from tokenguard.cli.recorded import SOURCE
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.errors import PolicyError
 from tokenguard.facts.printed import document
 
@@ -174,7 +175,7 @@ def _print(tried: Trial, found: Policy) -> None:
         out.print()
     what = "refused" if tried.action == "block" else f"sent to {tried.model}"
     cap = "no output cap" if tried.output_cap is None else f"at most {tried.output_cap:,} output tokens"
-    cost = "no known price" if tried.worst_usd is None else f"at most ${tried.worst_usd:.6f}"
+    cost = "no known price" if tried.worst_usd is None else f"at most {dollars(tried.worst_usd, least=6)}"
     watching = "" if found.mode == "enforce" else "; the policy only observes, and changes no call"
     out.print(Text(f"{clean(what)}, {cap}, {cost}{watching}", "bold"), soft_wrap=True)
 

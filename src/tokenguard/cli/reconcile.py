@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tokenguard.cli.recorded import SOURCE, now, recorded
+from tokenguard.facts.dollars import signed
 from tokenguard.facts.printed import document
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def _print(compared: Sequence[Compared], keys: Sequence[str], first: date, last:
     from tokenguard.invoice.explain import REASONS, factors
     from tokenguard.report.grid import Column, name, print_grid
     from tokenguard.report.labels import NO_VALUE
+    from tokenguard.report.numbers import usds
     from tokenguard.report.terminal import console
 
     out = console()
@@ -169,16 +171,16 @@ def _print(compared: Sequence[Compared], keys: Sequence[str], first: date, last:
         for n, key in enumerate(keys)
     ]
     figures = {
-        "billed": [f"${billed:,.2f}" for billed, _ in totals],
-        "measured": [f"${own:,.2f}" for _, own in totals],
-        "difference": [f"{billed - own:+,.2f}" for billed, own in totals],
+        "billed": usds([billed for billed, _ in totals]),
+        "measured": usds([own for _, own in totals]),
+        "difference": [signed(billed - own) for billed, own in totals],
         "billed / measured": [f"{billed / own:.3f}" if own else NO_VALUE for billed, own in totals],
     }
     columns += [Column(title, [Text(cell) for cell in cells]) for title, cells in figures.items()]
     out.print(f"Billed beside measured, {first} to {last - timedelta(days=1)}, whole UTC days, USD\n", highlight=False)
     print_grid(out, columns, total=True)
     for kind, usd in _by_kind(compared).items():
-        out.print(f"\n{usd:+12,.2f}  {kind}: {REASONS[kind]}", highlight=False, soft_wrap=True)
+        out.print(f"\n{signed(usd):>12}  {kind}: {REASONS[kind]}", highlight=False, soft_wrap=True)
         for line in _largest(compared, kind):
             out.print(f"              {line}", highlight=False, soft_wrap=True)
     off = {key: factor for key, factor in factors(compared).items() if abs(factor - 1) >= 0.001}
@@ -195,7 +197,7 @@ def _largest(compared: Iterable[Compared], kind: str, most: int = 3) -> list[str
         return []
     parts.sort(key=lambda part: -abs(part.usd))
     shown = [
-        " ".join(filter(None, (part.day, part.provider, part.model, f"{part.usd:+,.2f}", part.says)))
+        " ".join(filter(None, (part.day, part.provider, part.model, signed(part.usd), part.says)))
         for part in parts[:most]
     ]
     return [*shown, *([f"and {len(parts) - most} more"] if len(parts) > most else [])]

@@ -8,9 +8,12 @@ rather than imported from a package that deprecates them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from tokenguard.facts.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # --- span attributes: OpenTelemetry ----------------------------------------------------------------------------------
 

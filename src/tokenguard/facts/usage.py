@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from tokenguard.facts.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 UNCAPPED_OUTPUT: Final = 4096
 """Output tokens reserved for a call that sets no cap. Only a cap makes a budget's promise a promise."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from tokenguard.call.call import Call
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.errors import GuardrailViolation, LimitExceeded
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.guard.context import Context
@@ -13,6 +14,16 @@ from tokenguard.guard.worst_case import WorstCase
 from tokenguard.policy import Limit
 
 V = TypeVar("V", bound=GuardrailViolation)
+
+Shown = Callable[[float], str]
+
+
+def _plain(value: float) -> str:
+    return f"{value:,}"
+
+
+def _money(usd: float) -> str:
+    return dollars(usd, least=6)
 
 
 class Question(NamedTuple):
@@ -25,12 +36,12 @@ class Question(NamedTuple):
     """Whether a model without a price passes every ceiling in USD."""
     context: Context
 
-    def passed(self, what: str, value: float, ceiling: float, advice: str, show: str = "{:,}") -> LimitExceeded:
+    def passed(self, what: str, value: float, ceiling: float, advice: str, show: Shown = _plain) -> LimitExceeded:
         """The refusal: what the call has, what the limit allows, and the next step."""
         call, name = self.call, self.limit.name
         return LimitExceeded(
-            f"{call.api.operation} {call.model}: {what} {show.format(value)}, and the limit "
-            f'"{name}" allows {show.format(ceiling)}. {advice}',
+            f"{call.api.operation} {call.model}: {what} {show(value)}, and the limit "
+            f'"{name}" allows {show(ceiling)}. {advice}',
             rule=name,
             limit=ceiling,
             observed=value,
@@ -131,7 +142,7 @@ def _cost(asked: Question) -> LimitExceeded | None:
     if worst.usd <= most:
         return None
     what = f"{worst.input:,} input and up to {worst.output:,} output tokens can cost"
-    return asked.passed(what, worst.usd, most, "Send less, lower the output cap, or use a cheaper model.", "${:.6f}")
+    return asked.passed(what, worst.usd, most, "Send less, lower the output cap, or use a cheaper model.", _money)
 
 
 Ceiling = Callable[[Question], LimitExceeded | None]

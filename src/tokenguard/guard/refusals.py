@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tokenguard.call.call import Call
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.errors import BudgetExceeded
 from tokenguard.ledger import Refusal
-from tokenguard.ledger.entry import CALLS, USD, digits_of
+from tokenguard.ledger.entry import CALLS, USD
 from tokenguard.policy import Budget
 from tokenguard.policy.windows import utc
 
@@ -45,8 +46,5 @@ def _said(refusal: Refusal, what: str, *, ends: bool) -> str:
 
 
 def _amount(refusal: Refusal, value: int) -> str:
-    """An amount in its unit; USD that would look like nothing to the millionth are told to the nano-dollar."""
-    if refusal.unit != USD:
-        return f"{value:,} {refusal.unit}"
-    usd = refusal.in_unit(value)
-    return f"${usd:.{max(6, digits_of(usd))}f}"
+    """An amount in its unit."""
+    return dollars(refusal.in_unit(value), least=6) if refusal.unit == USD else f"{value:,} {refusal.unit}"

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from tokenguard.call.call import Call, Exchange, Settling
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.errors import GuardrailViolation
 from tokenguard.facts.lookups import why
 from tokenguard.facts.tuples import NamedTuple
@@ -301,9 +302,9 @@ class _Trying:
             or (budget.limit_tokens is not None and tokens > budget.limit_tokens)
             or budget.limit_calls == 0
         )
-        usd = "an unknown sum" if worst.usd is None else f"${worst.usd:.6f}"
+        usd = "an unknown sum" if worst.usd is None else dollars(worst.usd, least=6)
         of = (
-            (budget.limit_usd, f"{usd} at the most, of ${budget.limit_usd or 0:g}"),
+            (budget.limit_usd, f"{usd} at the most, of {dollars(budget.limit_usd or 0.0)}"),
             (budget.limit_tokens, f"{tokens:,} tokens at the most, of {budget.limit_tokens or 0:,}"),
             (budget.limit_calls, f"1 call of {budget.limit_calls or 0:,}"),
         )

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, cast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from typing import Any
 
 EXECUTES = ("exec_module", "load_module")
 """What a loader runs a module by; those of old have but the second."""
@@ -69,7 +72,8 @@ class _ImportWatch:
             try:
                 setattr(loader, name, followed)
             except (AttributeError, TypeError):  # written in C, as of compiled programs, or with slots
-                spec.loader = cast(Any, _Instead(loader, name, followed))
+                instead: Any = _Instead(loader, name, followed)
+                spec.loader = instead
             return
 
 

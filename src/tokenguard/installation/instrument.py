@@ -12,9 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from tokenguard.facts import names
 
@@ -24,7 +22,7 @@ USAGE = """\
 usage: tokenguard-instrument COMMAND [ARGS...]
 
 Runs COMMAND with every LLM call measured: python app.py, python -m app, gunicorn app:app, and whatever they start.
-A file or module name is run with this Python: `tokenguard-instrument app.py`, `tokenguard-instrument -m app`.
+A file, archive or module is run with this Python: `tokenguard-instrument app.py`, `app.pyz`, `-m app`.
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, spans and metrics go there; with none, calls go to the local store
 (TOKENGUARD_STORE, default .tokenguard/usage.db), and `tokenguard report` shows them.
@@ -69,16 +67,13 @@ def main() -> None:
         option = arguments[0] if arguments else "--"
         print(UNKNOWN_OPTION.format(option=option), end="", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    if arguments[0] == "-m" or arguments[0].endswith(".py"):
-        arguments.insert(0, sys.executable)
     program = shutil.which(arguments[0])
+    if arguments[0] == "-m" or arguments[0].endswith(".py") or (program is None and _python_runs(arguments[0])):
+        arguments.insert(0, sys.executable)
+        program = sys.executable
     if program is None:
-        print(  # noqa: T201
-            f"tokenguard-instrument: no command {arguments[0]!r} on PATH. Give the whole command: "
-            "tokenguard-instrument python app.py",
-            file=sys.stderr,
-        )
-        sys.exit(127)
+        print(_no_command(arguments[0]), file=sys.stderr)  # noqa: T201
+        sys.exit(126 if Path(arguments[0]).exists() else 127)  # as a shell does
     if (deaf := deaf_option([*_interpreter(program), *arguments[1:]])) is not None:
         print(DEAF.format(option=deaf), end="", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -89,6 +84,36 @@ def main() -> None:
 
         sys.exit(subprocess.call([program, *arguments[1:]], env=environment(os.environ)))  # noqa: S603 - the same
     os.execve(program, arguments, environment(os.environ))  # noqa: S606 - running the user's command is the purpose
+
+
+def _python_runs(path: str) -> bool:
+    """Whether a path is an application for Python: an archive (`app.pyz`) or a folder with a `__main__.py`."""
+    if os.path.isdir(path):
+        return Path(path, "__main__.py").is_file()
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            return "__main__.py" in archive.namelist()
+    except (OSError, BadZipFile):
+        return False
+
+
+def _no_command(name: str) -> str:
+    """What is said where nothing can be run: what there is of that name, and what to do."""
+    if os.path.isdir(name):
+        return f"tokenguard-instrument: {name!r} is a folder without a __main__.py. Give what is to be run."
+    if os.path.exists(name):
+        path = name if os.sep in name else os.path.join(os.curdir, name)
+        way = f"tokenguard-instrument {path}" if os.access(name, os.X_OK) else f"chmod +x {path}"
+        return (
+            f"tokenguard-instrument: {name!r} is a file, and no command on PATH. If it is a Python program: "
+            f"tokenguard-instrument python {name}. If it runs by itself: {way}"
+        )
+    return (
+        f"tokenguard-instrument: no command {name!r} on PATH. Give the whole command: "
+        "tokenguard-instrument python app.py"
+    )
 
 
 def _interpreter(program: str) -> list[str]:
@@ -142,64 +167,3 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
         # The port of OTLP over HTTP; Python's default protocol is gRPC.
         env.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     return env
-
-
-LOADED: Final = re.compile(
-    rb"^\[opentelemetry_(?:distro|configurator|(?:pre_|post_)?instrument(?:or)?)\]", re.MULTILINE
-)
-"""The groups of entry points that OpenTelemetry's auto-instrumentation loads, in the metadata of a package."""
-OWN: Final = "tokenguard_otel-"
-
-
-def start_opentelemetry() -> None:
-    """OpenTelemetry's auto-instrumentation, and its SDK where no distribution has set it up; may raise."""
-    if _loads_something():
-        from opentelemetry.instrumentation.auto_instrumentation import initialize
-
-        initialize()
-    if {os.environ.get(f"OTEL_{signal}_EXPORTER", "none") for signal in ("TRACES", "METRICS")} != {"none"}:
-        from opentelemetry import trace
-
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            # What opentelemetry-distro does; it is no dependency, as the first distribution installed wins over others.
-            from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-
-            _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
-    if any(os.environ.get(name) for name in names.OTLP_ENDPOINTS):
-        _bound_the_end()
-
-
-def _loads_something() -> bool:
-    """Whether the auto-instrumentation finds anything here besides TokenGuard.
-
-    It takes as long to import as TokenGuard does. Where it has settings, or a part of the path is no folder, it is
-    asked itself.
-    """
-    if any(name.startswith("OTEL_PYTHON_") for name in os.environ):
-        return True
-    for folder in sys.path:
-        try:
-            found = os.listdir(folder or ".")
-        except NotADirectoryError:
-            return True
-        except OSError:
-            continue
-        for each in found:
-            if each.endswith((".dist-info", ".egg-info")) and not each.startswith(OWN):
-                with suppress(OSError), open(f"{folder or '.'}/{each}/entry_points.txt", "rb") as points:
-                    if LOADED.search(points.read()):
-                        return True
-    return False
-
-
-def _bound_the_end() -> None:
-    """Have the SDK that was set up here wait at the end no longer than TokenGuard does."""
-    from opentelemetry import metrics, trace
-    from opentelemetry._logs import get_logger_provider
-
-    from tokenguard.installation.runtime import installed
-
-    here = installed()
-    if here is not None:
-        providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
-        here.telemetry.delivery.send_at_the_end(providers)

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tokenguard.call import scope
@@ -26,7 +24,10 @@ from tokenguard.process.interrupts import interrupt
 from tokenguard.process.log import Log
 from tokenguard.process.native import RLock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tokenguard.facts.record import TaskRecord
     from tokenguard.policy import Policy
     from tokenguard.seams.common.wrapping import Restore
@@ -38,6 +39,8 @@ _on = False
 """Whether `install()` was called, and not taken back."""
 _installed: Installation | None = None
 """What was made for it; `None` while nobody needs it."""
+_found: Policy | None = None
+"""What calls will be put under when that is made."""
 CONFIGURED = (names.ENV_CAPTURE_CONTENT, names.ENV_HOSTS, names.ENV_INCLUDE_USAGE)
 """Environment variables whose mistakes `install()` tells."""
 default_store: str | None = names.DEFAULT_STORE
@@ -203,16 +206,18 @@ def install(policy: str | os.PathLike[str] | Policy | None = None) -> None:
 
     Raises `PolicyError` when the policy cannot be used; nothing is installed or changed then.
     """
-    global _on
+    global _on, _found
     with _lock:
         if _on and policy is None:
             return
         from tokenguard.policy.find import may_exist
 
         chosen = _policy(policy) if policy is not None or may_exist() else None
-        if chosen is not None:
+        if chosen is not None and policy is None and not chosen.may_lack:
+            _found = chosen
+        elif chosen is not None:
             _made().put_under(chosen)
-        elif any(each in os.environ for each in CONFIGURED):
+        if any(each in os.environ for each in CONFIGURED):
             _made()
         if not _on:
             _on = True
@@ -231,7 +236,11 @@ def _made() -> Installation:
     """The one of this process; made by who needs it first."""
     global _installed
     with _lock:
-        _installed = _installed or Installation()
+        if _installed is None:
+            made = Installation()
+            if _found is not None:
+                made.put_under(_found)
+            _installed = made
         return _installed
 
 
@@ -263,12 +272,12 @@ def _policy(policy: str | os.PathLike[str] | Policy | None) -> Policy:
 
 def uninstall() -> None:
     """Take `install()` back: the SDKs are as they were. Calls in flight are still measured to their end."""
-    global _on, _installed
+    global _on, _installed, _found
     with _lock:
         if not _on:
             return
         unwatch_imports()
-        _on = False
+        _on, _found = False, None
         scope.hooks.on_task_end = scope.hooks.on_run_end = None
         if _installed is not None:
             _installed.close()
@@ -282,6 +291,8 @@ def jobs_path() -> str:
     """
     setting = os.environ.get(names.ENV_STORE)
     path = default_store if setting is None else names.store_path(setting)
+    from pathlib import Path
+
     from tokenguard.process import hashes
     from tokenguard.store.file import MEMORY, PRIVATE
 
@@ -316,6 +327,8 @@ def _instead() -> Callable[[], Any] | None:
 def _store_at(path: str | None) -> Any:
     if path is None:
         return None
+    from pathlib import Path
+
     from tokenguard.process import hashes
     from tokenguard.store.file import PRIVATE
     from tokenguard.store.store import Store

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.errors import TokenGuardError
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.lines import alike
@@ -78,7 +79,7 @@ def add(records: Records, report: Report, factors: Factors, now: float) -> str:
     return (
         f"As billed: the cost times billed over measured, by provider and model, of the bills from {factors.since} to "
         f"{factors.until} in {factors.file}, written {_ago(days)}. "
-        f"${known:,.2f} of ${all_of_it:,.2f} has such a factor; the rest is as measured"
+        f"{dollars(known)} of {dollars(all_of_it)} has such a factor; the rest is as measured"
     )
 
 

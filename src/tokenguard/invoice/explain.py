@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.invoice.lines import KINDS, TOOLS, Billed, Counted, Line, alike, bare
 from tokenguard.invoice.measured import Measured, both
@@ -172,7 +173,7 @@ def _reasons(
         return
     if abs(left) > small and measured.estimated_usd:
         taken = max(-measured.estimated_usd, min(left, measured.estimated_usd))
-        yield ESTIMATED, taken, f"${measured.estimated_usd:,.2f} of it is an estimate"
+        yield ESTIMATED, taken, f"{dollars(measured.estimated_usd)} of it is an estimate"
         left -= taken
     if abs(left) > small:
         if has_usage:

@@ -39,15 +39,6 @@ def nano(usd: float | Decimal, *, up: bool = False) -> int:
     return int(exact.to_integral_value(ROUND_CEILING if up else ROUND_HALF_EVEN))
 
 
-def digits_of(usd: float) -> int:
-    """The decimals that an amount is written with: below a cent it is that of a request, then of some tokens.
-
-    >>> digits_of(20.0), digits_of(0.0), digits_of(0.00002), digits_of(0.00000005)
-    (4, 4, 6, 9)
-    """
-    return 4 if usd == 0 or abs(usd) >= 0.01 else 6 if abs(usd) >= 0.00001 else 9
-
-
 @dataclass(slots=True, unsafe_hash=True, init=False)
 class Entry:
     """One budget's account for one `key` in one window, with what may be spent from it.

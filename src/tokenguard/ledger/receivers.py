@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import math
-import os
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tokenguard.facts import names
-from tokenguard.ledger.entry import NANO, Alert, digits_of
+from tokenguard.facts.dollars import account
+from tokenguard.ledger.entry import NANO, Alert
 from tokenguard.process import ends
 from tokenguard.process.ends import Stage, at_end
 from tokenguard.process.forks import at_fork
@@ -24,6 +19,9 @@ from tokenguard.process.log import Log
 from tokenguard.process.named import looked_up
 from tokenguard.process.native import RLock, sleep
 from tokenguard.process.threads import POLL_S, Worker
+
+if TYPE_CHECKING:
+    from tokenguard.ledger.webhook import Webhook
 
 _log = Log("tokenguard.alerts")
 
@@ -43,8 +41,7 @@ def message(alert: Alert) -> Message:
     entry = alert.entry
     spent = []
     if entry.limit_nano is not None:
-        digits = digits_of(entry.limit_nano / NANO)
-        spent.append(f"${alert.spent_nano / NANO:,.{digits}f} of ${entry.limit_nano / NANO:,.{digits}f}")
+        spent.append(f"{account(alert.spent_nano / NANO)} of {account(entry.limit_nano / NANO)}")
     if entry.limit_tokens is not None:
         spent.append(f"{alert.spent_tokens:,} of {entry.limit_tokens:,} {entry.counts}")
     whose = f" ({entry.key})" if entry.key else ""
@@ -78,7 +75,11 @@ class Receivers:
 
     def __init__(self, callback: str | None = None, webhook: str | None = None, *, timeout_s: float = 5.0) -> None:
         self._callback = callback
-        self._webhook = webhook
+        self._webhook: Webhook | None = None
+        if webhook:
+            from tokenguard.ledger.webhook import Webhook
+
+            self._webhook = Webhook(webhook)
         self._timeout_s = timeout_s
         self._function: Callable[[Message], object] | None = None
         self._forget()
@@ -168,38 +169,19 @@ class Receivers:
 
     def _post(self, what: Message) -> None:
         """POST it, again where that fails; what cannot be told at all is in the log, whole."""
-        body = json.dumps(what).encode()
-        headers = {"Content-Type": "application/json", "User-Agent": "tokenguard", **_signed(body)}
-        request = urllib.request.Request(self._webhook or "", data=body, headers=headers)  # noqa: S310 - http(s) only
+        assert self._webhook is not None
+        request = self._webhook.request(what)
         for wait_s in (*RETRIES_S, None):
             timeout_s = min(self._timeout_s, max(self._until - time.monotonic(), 0.01))
             try:
-                with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
-                    return
+                self._webhook.post(request, timeout_s)
             except Exception as error:
-                refused = False
-                if isinstance(error, urllib.error.HTTPError):
-                    error.close()  # it is the answer, too
-                    refused = error.code < 500 and error.code != 429
-                if wait_s is None or refused or ends.ending:
+                if self._webhook.refuses(error) or wait_s is None or ends.ending:
                     self._give_up()
                     raise
                 sleep(wait_s)
-
-
-def _signed(body: bytes) -> dict[str, str]:
-    """The headers by which a receiver knows who has sent it, where the environment has a secret.
-
-    As Standard Webhooks has it (https://www.standardwebhooks.com): an HMAC-SHA256 of id, time and body.
-    """
-    secret = os.environ.get(names.ENV_WEBHOOK_SECRET)
-    if not secret:
-        return {}
-    key = base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
-    told, at = f"msg_{os.urandom(12).hex()}", str(int(time.time()))
-    digest = hmac.digest(key, b".".join((told.encode(), at.encode(), body)), "sha256")
-    signature = f"v1,{base64.b64encode(digest).decode()}"
-    return {"webhook-id": told, "webhook-timestamp": at, "webhook-signature": signature}
+            else:
+                return
 
 
 def _iso(epoch: int) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.changing import COUNTERS, IDS, LISTINGS, PARTS, RANDOM, Grain, Taint, clock, regrain
 from tokenguard.lint.facts import Facts
-from tokenguard.lint.syntax import Binding, Function
+from tokenguard.lint.syntax import Binding, Function, parameters_of
 
 _DEPTH = 10
 _THROUGH = frozenset({
@@ -337,10 +337,7 @@ class Flow:
         self, function: Function, args: list[ast.expr], keywords: Mapping[str, ast.expr], frame: Frame
     ) -> dict[str, list[Taint]]:
         """The taints of a function's parameters, of those that have any."""
-        names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-        if names[:1] in (["self"], ["cls"]):
-            names = names[1:]
-        inner = {name: self.taints(arg, frame) for name, arg in zip(names, args, strict=False)}
+        inner = {name: self.taints(arg, frame) for name, arg in zip(parameters_of(function), args, strict=False)}
         inner.update({name: self.taints(value, frame) for name, value in keywords.items()})
         return {name: taints for name, taints in inner.items() if taints}
 

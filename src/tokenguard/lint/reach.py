@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from tokenguard.lint.prompts import contents, is_tool, lasts
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import RUNS, matcher
-from tokenguard.lint.syntax import MUTATORS, Function, below, spelling, walk
+from tokenguard.lint.syntax import MUTATORS, Function, below, parameters_of, spelling, walk
 
 _DEPTH = 3  # functions between a search and the prompt
 _RUN_PATHS = matcher(RUNS)
@@ -62,7 +62,7 @@ def _carries_out(file: File, method: Function, announced: Function) -> bool:
 
 def given(file: File, function: Function, name: str) -> list[ast.expr]:
     """What the calls of a function in its file give for one of its parameters."""
-    parameters = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
+    parameters = parameters_of(function)
     found: list[ast.expr] = []
     for call in file.module.called.get(function.name, ()):
         if calls(file, call, function):

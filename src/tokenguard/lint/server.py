@@ -17,6 +17,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
 from tokenguard import __version__
+from tokenguard.facts.dollars import dollars
 from tokenguard.lint.books import Book
 from tokenguard.lint.config import FILES, Config, ConfigError
 from tokenguard.lint.documents import Changes, Document, Units
@@ -183,7 +184,7 @@ class Server(LanguageServer):
         parts = [f"**{finding.rule}** {finding.name}: {finding.message}"]
         spend = spent(document.path, finding.span.line, finding.span.end_line)
         if spend is not None:
-            cost = "no price is known" if spend.usd is None else f"${spend.usd:,.4f}"
+            cost = "no price is known" if spend.usd is None else dollars(spend.usd)
             parts.append(f"Recorded here: {spend.calls:,} call{'s' * (spend.calls != 1)}, {cost}.")
         linter = self._linter(document.path)
         rule = linter.all_rules.get(finding.rule) if linter is not None else None

@@ -11,7 +11,7 @@ from tokenguard.lint.pools import as_many_as_items
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import sends
-from tokenguard.lint.syntax import Binding, Function, Scope, last_name, spelling, walk
+from tokenguard.lint.syntax import Binding, Function, Scope, defaults_of, last_name, spelling, walk
 
 _DEPTH = 20  # names of names
 _CALLERS = 5  # callers of callers
@@ -326,7 +326,7 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
     if bindings[0].kind == "param":
         if _PLAN.search(name.id) or not isinstance(scope.node, Function) or _is_set(bindings[0]):
             return False
-        if _RETRIEVED.search(name.id) and any(_QUESTION.search(arg.arg) for arg in scope.node.args.args):
+        if _RETRIEVED.search(name.id) and any(_QUESTION.search(arg.arg) for arg, _ in defaults_of(scope.node.args)):
             return False
         known = given(file, scope.node, name.id)
         return not known or any(many(file, value, depth + 1) for value in known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.tuples import NamedTuple
 
 
@@ -18,7 +19,7 @@ class Spent(NamedTuple):
 
     def says(self) -> str:
         """In a few words."""
-        parts = ["cost unknown" if self.usd is None else f"${self.usd:,.2f}" if self.usd >= 1 else f"${self.usd:.4f}"]
+        parts = ["cost unknown" if self.usd is None else dollars(self.usd)]
         parts.append(f"{self.calls:,} call{'' if self.calls == 1 else 's'}")
         if self.p50 is not None:
             parts.append(f"answers p50 {self.p50:,}, p99 {self.p99:,} tokens")

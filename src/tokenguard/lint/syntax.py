@@ -103,6 +103,13 @@ def parameters_of(function: Function) -> list[str]:
     return [argument.arg for argument in arguments if argument.arg not in ("self", "cls")]
 
 
+def defaults_of(arguments: ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:
+    """Every named parameter, those that are given by place first, with its default."""
+    placed = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [None] * (len(placed) - len(arguments.defaults)) + list(arguments.defaults)
+    return [*zip(placed, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+
+
 def last_name(node: ast.AST) -> str:
     """The last name of a name or attribute; "" of anything else."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
@@ -464,12 +471,9 @@ def _function(module: Module, node: ast.AST, scope: Scope) -> Scope:
         _bind(scope, node.name, Binding("def", node))
         module.definitions.setdefault(node.name, node)
     module.scopes[node] = inner
-    args = node.args
-    plain = [*args.posonlyargs, *args.args]
-    defaults: list[ast.expr | None] = [None] * (len(plain) - len(args.defaults)) + list(args.defaults)
-    for arg, default in [*zip(plain, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]:
+    for arg, default in defaults_of(node.args):
         _bind(inner, arg.arg, Binding("param", arg, default))
-    for rest in (args.vararg, args.kwarg):
+    for rest in (node.args.vararg, node.args.kwarg):
         if rest is not None:
             _bind(inner, rest.arg, Binding("param", rest))
     return inner

@@ -24,6 +24,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from tokenguard.call.failures import Refused, type_name
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.errors import GuardrailViolation, LimitExceeded
 from tokenguard.metering.ahead import Ahead
 from tokenguard.metering.meter import Meter
@@ -238,8 +239,8 @@ class Session:
     def _passed(self, limit: Limit) -> LimitExceeded | None:
         seconds, most, longest = time.monotonic() - self.began, limit.max_session_usd, limit.max_session_seconds
         if most is not None and self.usd >= most:
-            what, observed, ceiling = f"has come to ${self.usd:.6f}", self.usd, most
-            allows = f"${most:.6f}"
+            what, observed, ceiling = f"has come to {dollars(self.usd, least=6)}", self.usd, most
+            allows = dollars(most, least=6)
         elif longest is not None and seconds >= longest:
             what, observed, ceiling = f"has been open for {seconds:.0f} s", seconds, longest
             allows = f"{longest:g} s"

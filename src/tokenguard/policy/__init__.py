@@ -5,9 +5,10 @@ The names are imported when they are used: most programs have no policy file, an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tokenguard.policy.caching import AnswersConfig, Cache
     from tokenguard.policy.files import from_mapping, load, loads
     from tokenguard.policy.grammar import When

@@ -1,11 +1,8 @@
 """`[[cache]]` and `[answers]`: whose answers are kept, for how long, and where."""
 
-# ruff: noqa: RUF009 - `row` is `dataclasses.field` with a row of the grammar as metadata
-
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tokenguard.facts.frozen import dataclass
 from tokenguard.policy import kinds
 from tokenguard.policy.grammar import NAME_SAYS, WHEN_SAYS, When, row
 from tokenguard.policy.kinds import choice

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Final
 
 from tokenguard.facts import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 PLATFORM: Final = "/etc/tokenguard/tokenguard.toml"
 """A floor under the policies of all programs of the machine, where there is such a file."""

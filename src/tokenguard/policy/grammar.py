@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any
 
+from tokenguard.facts.frozen import dataclass
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.policy.kinds import Kind
 

@@ -5,15 +5,14 @@ A reader takes what `tomllib` made of the value and returns what the policy hold
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tokenguard.facts.frozen import dataclass
 from tokenguard.prices.overrides import OVERRIDE_KEYS, STATED_KEYS, fault
 
 MAX_USD: Final = 9_000_000.0
@@ -47,7 +46,9 @@ class Kind:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: an offer of the one of `known` that is nearest to `word`, or a full stop."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'; did you mean "{found[0]}"?' if found else "."
 
 
@@ -184,6 +185,8 @@ def _texts(value: object) -> dict[str, str]:
 
 
 def _timezone(value: object) -> str:
+    import zoneinfo
+
     name = _text(value)
     try:
         zoneinfo.ZoneInfo(name)

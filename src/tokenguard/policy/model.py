@@ -3,15 +3,14 @@
 Reading (`read`), `tokenguard policy show` and the reference page are derived from these rows; there is no other list.
 """
 
-# ruff: noqa: RUF009 - `_row` is `dataclasses.field` with a row of the grammar as metadata
-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from tokenguard.facts import names
+from tokenguard.facts.frozen import dataclass
 from tokenguard.policy import kinds
 from tokenguard.policy.caching import AnswersConfig, Cache
 from tokenguard.policy.grammar import NAME_SAYS as _NAME
@@ -354,6 +353,11 @@ class Policy:
     def rules(self) -> tuple[Limit | Budget | Breaker | Share | Route | Cache, ...]:
         """Everything with a name."""
         return (*self.limits, *self.budgets, *self.breakers, *self.shares, *self.routes, *self.caches)
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether it asks for what may not be there, though all of it is as it should be: a package, a secret, code."""
+        return bool(self.caches) or bool(self.budgets and not self.ledger.url.startswith(("memory:", "sqlite:")))
 
     @property
     def known_keys(self) -> tuple[str, ...]:

@@ -289,7 +289,7 @@ def _sold(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:
 
 def _listed(provider_id: str, model: str, tier: Tier, at: datetime) -> Rates | None:
     """By the price list, or where that does not know it, by what it makes."""
-    return listed.listed(provider_id, model, tier, at) or made(provider_id, model, tier.variant)
+    return listed.listed(provider_id, model, tier, at) or made(provider_id, model, tier)
 
 
 def _like(provider: str, model: str, tier: Tier, at: datetime) -> Rates | None:

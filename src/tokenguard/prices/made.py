@@ -1,6 +1,6 @@
-"""What pictures, films, speech, pages and ranks cost, where the price list does not say.
+"""What pictures, films, speech, pages, ranks and tokens cost, where the price list does not say.
 
-Figures are USD for one of each: a picture, a second, a character, a search, and each names the page of the seller that
+Figures are USD for one of each: a picture, a second, a character, a token, and each names the page of the seller that
 has it. They were compared with litellm's price table (1.110.2) on the date of `READ`; what is not in it is not checked,
 and makes an estimate. `[prices]` goes before them.
 """
@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.prices.models import spellings
 from tokenguard.prices.rates import FREE_QUOTA, PLACE, Rates, complete, without_rates
+from tokenguard.prices.tiers import Tier, assumed, marks
 
 Row = TypeVar("Row", "Made", "Fee", "Longer")
 
@@ -62,7 +63,9 @@ class Made(NamedTuple):
     also: Mapping[str, str] = {}
     """USD for one of what else it is billed by."""
     unsure: tuple[str, ...] = ()
-    """The sizes and units that the table has not, where it has the others."""
+    """The sizes and units that the table has not, or that no answer tells apart, where it has the others."""
+    longer: Mapping[int, Mapping[str, str]] = {}
+    """What is dearer in calls with more input tokens than so many, for the whole call."""
 
 
 def _made(
@@ -75,9 +78,24 @@ def _made(
     checked: bool = True,
     also: Mapping[str, str] | None = None,
     unsure: tuple[str, ...] = (),
+    longer: Mapping[int, Mapping[str, str]] | None = None,
 ) -> Made:
     by_variant = {ANY: usd} if isinstance(usd, str) else usd
-    return Made(sellers, _names(models), unit, by_variant, source, checked, also or {}, unsure)
+    return Made(sellers, _names(models), unit, by_variant, source, checked, also or {}, unsure, longer or {})
+
+
+def _tokens(
+    sellers: str, models: str, source: str, *rates: tuple[int, str], unsure: tuple[str, ...] = ("cache_read",)
+) -> Made:
+    """A row of tokens: what they cost from so much input on, in USD per million, `"input output cache_read"`."""
+    cards = []
+    for _, words in rates:
+        usd = [f"{Decimal(word).scaleb(-6):f}" for word in words.split()]
+        cards.append(dict(zip(("input", "output", "cache_read"), usd, strict=False)))
+    first, *dearer = cards
+    longer = {above: card for (above, _), card in zip(rates[1:], dearer, strict=True)}
+    also = {name: usd for name, usd in first.items() if name != "input"}
+    return _made(sellers, models, "input", first["input"], source, also=also, unsure=unsure, longer=longer)
 
 
 def _by_seller(rows: tuple[Row, ...]) -> dict[str, list[Row]]:
@@ -97,6 +115,7 @@ COHERE: Final = "https://cohere.com/pricing"
 VOYAGE: Final = "https://docs.voyageai.com/docs/pricing"
 TOGETHER: Final = "https://www.together.ai/pricing"
 XAI: Final = "https://docs.x.ai/docs/models"
+ALIBABA: Final = "https://www.alibabacloud.com/help/en/model-studio/model-pricing"
 MISTRAL: Final = "https://docs.mistral.ai/models/model-cards/voxtral-tts-26-03"
 
 PORTRAIT, LANDSCAPE = "1024x1792", "1792x1024"
@@ -248,6 +267,37 @@ MADE: Final = (
     ),
     _made(*("x-ai", "grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
     _made("x-ai", "grok-imagine-image", "images", "0.02", XAI),
+    _made("aws", "amazon.titan-embed-image-v1", "input", "0.0000008", AWS, also={"images": "0.00006"}),
+    # Tuned models, whoever tuned them; their snapshots are sold at one price
+    _tokens("openai", "ft:gpt-4.1: ft:gpt-4.1$", OPENAI, (0, "3 12 0.75"), unsure=()),
+    _tokens("openai", "ft:gpt-4.1-mini: ft:gpt-4.1-mini$", OPENAI, (0, "0.8 3.2 0.2"), unsure=()),
+    _tokens("openai", "ft:gpt-4.1-nano: ft:gpt-4.1-nano$", OPENAI, (0, "0.2 0.8 0.05"), unsure=()),
+    _tokens("openai", "ft:o4-mini: ft:o4-mini$", OPENAI, (0, "4 16 1"), unsure=()),
+    # In Singapore. What a cache has kept by itself and what it was asked to keep have different prices, and answers do
+    # not tell them apart; nor, of the last two, whether the model has thought, which costs three and two times as much
+    _tokens("alibaba", "qwen3.8-max$", ALIBABA, (0, "2 6 0.25")),
+    _tokens("alibaba", "qwen3.8-flash$", ALIBABA, (0, "0.15 0.47 0.016")),
+    _tokens("alibaba", "qwen3.7-max$", ALIBABA, (0, "2.5 7.5 0.5")),
+    _tokens("alibaba", "qwen3.7-plus$", ALIBABA, (0, "0.4 1.6 0.08"), (256_000, "1.2 4.8 0.24")),
+    _tokens("alibaba", "qwen3.5-plus$", ALIBABA, (0, "0.4 2.4"), (256_000, "0.5 3")),
+    _tokens(
+        *("alibaba", "qwen3-max$ qwen3-max-preview$ qwen3-max-2026-01-23$", ALIBABA),
+        *((0, "1.2 6"), (32_000, "2.4 12"), (128_000, "3 15")),
+    ),
+    _tokens(
+        *("alibaba", "qwen3-coder-plus$", ALIBABA),
+        *((0, "1 5 0.1"), (32_000, "1.8 9 0.18"), (128_000, "3 15 0.3"), (256_000, "6 60 0.6")),
+    ),
+    _tokens(
+        *("alibaba", "qwen3-coder-flash$", ALIBABA),
+        *((0, "0.3 1.5 0.08"), (32_000, "0.5 2.5 0.12"), (128_000, "0.8 4 0.2"), (256_000, "1.6 9.6 0.4")),
+    ),
+    _tokens("alibaba", "qwen3-vl-plus$", ALIBABA, (0, "0.2 1.6"), (32_000, "0.3 2.4"), (128_000, "0.6 4.8")),
+    _tokens("alibaba", "qwen-flash$", ALIBABA, (0, "0.05 0.4"), (256_000, "0.25 2")),
+    _tokens("alibaba", "qwen-max$", ALIBABA, (0, "1.6 6.4")),
+    _tokens("alibaba", "qwq-plus$", ALIBABA, (0, "0.8 2.4")),
+    _tokens("alibaba", "qwen-plus$", ALIBABA, (0, "0.4 1.2"), (256_000, "1.2 3.6"), unsure=("cache_read", "output")),
+    _tokens("alibaba", "qwen-turbo$", ALIBABA, (0, "0.05 0.2"), unsure=("cache_read", "output")),
 )
 """The first that matches counts."""
 _MADE: Final = _by_seller(MADE)
@@ -394,10 +444,10 @@ def fees(provider_id: str, *models: str) -> dict[str, Fee]:
     return found
 
 
-def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
+def made(provider_id: str, model: str, tier: Tier) -> Rates | None:
     """The rates of a model that is billed by what it makes, or `None`: none that is known.
 
-    >>> made("openai", "sora-2", None).card(0).output_seconds  # femto-dollars
+    >>> made("openai", "sora-2", Tier()).card(0).output_seconds  # femto-dollars
     100000000000000
     """
     rows = _MADE.get(provider_id)
@@ -406,17 +456,26 @@ def made(provider_id: str, model: str, variant: str | None) -> Rates | None:
     for name, basis in spellings(provider_id, model):
         for row in rows:
             if _is_of(name, row.models):
-                usd = row.usd.get(variant or ANY, row.usd.get(ANY))
+                usd = row.usd.get(tier.variant or ANY, row.usd.get(ANY))
                 if usd is None:
                     basis, usd = basis or ASSUMED, max(row.usd.values(), key=Decimal)
-                given = {name: Decimal(each) * 10**6 for name, each in {row.unit: usd, **row.also}.items()}
-                card, derived = complete(given, name)
-                checked = row.checked and variant not in row.unsure
+                factor, tier_basis = assumed(marks(tier, provider_id, name, model), provider_id)
+                given = {of: Decimal(each) * 10**6 for of, each in {row.unit: usd, **row.also}.items()}
+                card, derived = complete(given, name, factor)
+                bands = [(0, card)]
+                for above, dearer in row.longer.items():
+                    longer = {of: Decimal(each) * 10**6 for of, each in dearer.items()}
+                    bands.append((above, complete({**given, **longer}, name, factor)[0]))
+                checked = row.checked and tier.variant not in row.unsure
                 source = f"{row.source}, {f'as listed by litellm on {READ}' if checked else 'not checked'}"
-                if not checked:
-                    basis = basis or UNCHECKED
+                basis = basis or tier_basis or (None if checked else UNCHECKED)
                 derived |= {PLACE[unit]: UNCHECKED for unit in row.unsure if unit in given}
                 return Rates(
-                    ((0, card),), source, f"{provider_id}/{name}", basis, tuple(derived.items()), without_rates(given)
+                    tuple(bands),
+                    source,
+                    f"{provider_id}/{name}",
+                    basis,
+                    tuple(derived.items()),
+                    without_rates(given),
                 )
     return None

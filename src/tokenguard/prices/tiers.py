@@ -81,6 +81,10 @@ FACTORS: Final[Mapping[tuple[str, str], Decimal]] = {
 }
 """What a tier does to the standard rates of a seller (empty: of any), in the price list's ids. Not here: nothing."""
 
+BY_CONTRACT: Final = frozenset({("priority", "mistral"), ("priority", "cerebras"), ("flex", "cerebras")})
+"""Tiers that a seller has for some, by agreement, and at no price that it publishes; an answer need not say that it was
+given: https://docs.mistral.ai/inference/priority-tier, https://inference-docs.cerebras.ai/capabilities/service-tiers"""
+
 REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     ("anthropic", "us"): lazy(r"claude-(?:opus|sonnet|haiku|fable)-(?:4-[5-9]|4\.[5-9]|[5-9])"),
     ("google", "regional"): lazy(r"claude-\w+-(?:4-[5-9]|[5-9])|gemini-(?:3\.[5-9]|[4-9])"),
@@ -95,6 +99,7 @@ REGIONAL: Final[Mapping[tuple[str, str], re.Pattern[str]]] = {
     # Shops in China, with prices in yuan
     ("moonshotai", "sovereign"): lazy(""),
     ("minimax", "sovereign"): lazy(""),
+    ("alibaba", "sovereign"): lazy(""),  # in Beijing, Hong Kong, Frankfurt and Virginia, as it is in Singapore here
 }
 """Where inference that stays in one geography costs more, by seller and geography, and the models it is so for.
 
@@ -155,12 +160,15 @@ def wanted(request: Mapping[str, Any]) -> str | None:
 
 
 def unanswered(asked: str, provider: str) -> bool:
-    """Whether a tier was asked for that has a price of its own at the provider, where no answer says that it was given.
+    """Whether a tier was asked for that has, or may have, a price of its own at the provider, if no answer tells of it.
 
     >>> unanswered("flex", "openai"), unanswered("auto", "openai"), unanswered("flex", "groq")
     (True, False, False)
+    >>> unanswered("priority", "mistral_ai"), unanswered("priority", "cerebras")
+    (True, True)
     """
-    return (SERVICES.get(asked.lower()), PROVIDERS.get(provider, provider)) in FACTORS
+    named = SERVICES.get(asked.lower(), ""), PROVIDERS.get(provider, provider)
+    return named in FACTORS or named in BY_CONTRACT
 
 
 def has_factor(mark: str, provider_id: str) -> bool:

@@ -20,10 +20,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from enum import IntEnum
-from types import FrameType
-from typing import Any, Final
 
 from tokenguard.process.forks import after_fork, at_fork, forking
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, Final
 
 PATIENCE_S: Final = 1.0
 """How long the end waits for any one thing: a thread that is at work, another process that has a file."""

@@ -13,13 +13,16 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from importlib import _bootstrap  # where the locks of modules are
-from typing import Any, Final, TypeVar
 
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.process.native import sleep
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeVar
+
+    C = TypeVar("C", bound=Callable[[], Any])
 _Step = Callable[[], object]
-C = TypeVar("C", bound=Callable[[], Any])
 
 
 class _Steps(NamedTuple):

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import sys
 from _queue import Empty, SimpleQueue
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Empty", "Lock", "RLock", "SimpleQueue", "green", "here", "leave", "read", "sleep", "start_new_thread"]
 

@@ -18,12 +18,15 @@ import os
 import signal
 import threading
 import time
-from typing import Any, Final
 
 from tokenguard.process import ends
 from tokenguard.process.forks import at_fork, at_rest, forking, leads
 from tokenguard.process.native import Lock, read, sleep
 from tokenguard.process.threads import start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 SIGNALS: Final = ("SIGTERM", "SIGHUP")
 """What ends a process without a word to it, where the program itself has no handler: `kill`, a pool's `terminate()`,

@@ -13,17 +13,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from tokenguard.process import ends, forks
 from tokenguard.process.forks import REST_S, at_fork, at_rest, leads
 from tokenguard.process.native import Empty, Lock, SimpleQueue, leave, sleep, start_new_thread
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from typing import Any, Final, ParamSpec, TypeVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 IDLE_S: Final = 5.0
 """After so long without work a thread ends; at once, where the process would wait for it to end."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from tokenguard.facts.dollars import dollars
 from tokenguard.report.engine import Records
 from tokenguard.report.figures import ask
 from tokenguard.report.query import Query
@@ -63,10 +64,10 @@ def _budgets(seen: Traffic) -> str:
     if not seen.dearest_day:
         return _budget("all calls per day", 20.0, "no calls are recorded yet: set what a day may cost")
     many = "the one recorded day" if seen.days == 1 else f"the most expensive of {seen.days} recorded days"
-    why = f"{many} cost ${_usd(seen.dearest_day)}"
+    why = f"{many} cost {dollars(seen.dearest_day)}"
     text = _budget("all calls per day", round_up(seen.dearest_day * ROOM), why)
     if seen.tenants > 1:
-        why = f"the most expensive day of one of {seen.tenants} tenants cost ${_usd(seen.dearest_tenant_day)}"
+        why = f"the most expensive day of one of {seen.tenants} tenants cost {dollars(seen.dearest_tenant_day)}"
         text += _budget("tenant per day", round_up(seen.dearest_tenant_day * ROOM), why, 'per = ["tenant"]\n')
     return text
 
@@ -74,11 +75,6 @@ def _budgets(seen: Traffic) -> str:
 def _budget(name: str, limit: float, why: str, per: str = "") -> str:
     amount = f"limit_usd = {limit:.15g}  # {why}"
     return f'\n[[budget]]\nname = "{name}"\n{per}window = "day"\n{amount}\nalert_at = [0.5, 0.8, 1.0]\n'
-
-
-def _usd(value: float) -> str:
-    places = max(2, 1 - math.floor(math.log10(value))) if value > 0 else 2
-    return f"{value:.{places}f}"
 
 
 def round_up(usd: float) -> float:

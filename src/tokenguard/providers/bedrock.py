@@ -24,6 +24,7 @@ from tokenguard.providers.cohere import v1_last_tool_calls, v1_tool_steps
 from tokenguard.providers.events import TAIL_EVENTS, backwards, decoded, forwards, lines_with
 from tokenguard.providers.openai import CHAT
 from tokenguard.providers.reading import Reading, Shape, count, fields, items, read_usage, reading, text, with_total
+from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
 # --- URLs and event streams, for who speaks to Bedrock without botocore -----------------------------------------------
@@ -403,6 +404,22 @@ VECTORS = Api(
     fold_text,
     Words(texts=("inputText", "texts", "singleEmbeddingParams")),
 )
+
+
+def most_pictured(body: Mapping[str, Any]) -> Usage:
+    """What Titan embeds beside text: a picture, which its answers do not tell of."""
+    return Usage(images=1 if body.get("inputImage") else 0)
+
+
+MULTIMODAL = VECTORS._replace(
+    id="invoke_multimodal",
+    units=Units(
+        most_pictured,
+        lambda body, reading: reading._replace(
+            usage=(reading.usage or Usage())._replace(images=most_pictured(body).images)
+        ),
+    ),
+)
 ANTHROPIC = MESSAGES._replace(fold=_with_metrics(MESSAGES.fold))
 NOVA = CONVERSE._replace(fold=_with_metrics(CONVERSE.fold))
 OPENAI = CHAT._replace(fold=_with_metrics(CHAT.fold), include_usage=False)  # Bedrock counts every stream
@@ -415,7 +432,7 @@ FAMILIES: tuple[tuple[frozenset[str], Api], ...] = (
     (frozenset({"messages"}), OPENAI),
 )
 """Request bodies by a key that no other family has: a profile's ARN does not say whose model it runs."""
-APIS: Final = (CONVERSE, *(api for _, api in FAMILIES), TEXT)
+APIS: Final = (CONVERSE, *(api for _, api in FAMILIES), MULTIMODAL, TEXT)
 
 
 FAMILY = lazy(r"\b(anthropic|amazon\.nova|amazon\.titan|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
@@ -448,7 +465,7 @@ def invoked(body: Mapping[str, Any], model: str) -> Api | None:
         if models.search(model):
             return api
     if "embed" in model:
-        return VECTORS
+        return MULTIMODAL if "titan-embed-image" in model else VECTORS
     if "amazon.nova" in model:
         return NOVA
     found = next((api for keys, api in FAMILIES if not keys.isdisjoint(body)), TEXT)

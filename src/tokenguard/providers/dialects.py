@@ -399,7 +399,7 @@ DIALECTS: Final = (
         "wire",
     ),
     Dialect(
-        "Bedrock outside the US, but for Claude; Moonshot and MiniMax in China; OpenAI for governments",
+        "Bedrock outside the US (but Claude), Moonshot and MiniMax in China, Alibaba outside Singapore, OpenAI gov",
         "nothing but its host, or the name of a profile (`eu.`)",
         "the listed prices, `estimated` as `assumed_region`, until `[prices]` has a `factor` or rates",
         "https://aws.amazon.com/bedrock/pricing; litellm's table by region",

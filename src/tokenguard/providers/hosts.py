@@ -148,8 +148,10 @@ Together's, xAI's in the US."""
 SOVEREIGN_HOSTS: Final = lazy(
     r"\.azure\.(?:us|cn)$|\.amazonaws\.com\.cn$|\.us-gov-[a-z]+-\d\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)$"
     r"|^gov\.api\.openai\.com$|\.moonshot\.cn$|\.minimaxi?\.chat$|\.minimaxi\.com$"
+    r"|(?<!dashscope-intl)\.aliyuncs\.com$"
 )
-"""Hosts of clouds that are apart, for governments and in China: they have price lists of their own."""
+"""Hosts of clouds that are apart, for governments and in China: they have price lists of their own. Alibaba has one for
+each region, and Singapore's is the one that is known here."""
 ABROAD_HOSTS: Final = lazy(r"\.(?!us-)[a-z]{2}(?:-[a-z]+)+-\d\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)$")
 """AWS's regions outside the US, where Bedrock has other prices."""
 

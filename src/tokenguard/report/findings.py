@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.lookups import OTHERWISE, STEPS, why
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.report.engine import Records
@@ -59,8 +60,8 @@ def find(records: Records, report: Report, outliers: Sequence[Outlier] = ()) -> 
 def _outliers(outliers: Sequence[Outlier]) -> Iterator[Finding]:
     for found in outliers[:FEW]:
         yield Finding(
-            f"{found.feature or 'calls with no feature'} cost ${found.usd:,.2f} on {found.day}, where the median of "
-            f"its {found.days} days before is ${found.usual_usd:,.2f}",
+            f"{found.feature or 'calls with no feature'} cost {dollars(found.usd)} on {found.day}, where the median of "
+            f"its {found.days} days before is {dollars(found.usual_usd)}",
             found.usd - found.usual_usd,
             "above its usual day",
             f"see what is new with --by model,prompt_version,tenant --since {found.day}"

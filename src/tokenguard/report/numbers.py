@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tokenguard.facts.dollars import decimals, dollars, fixed
+
 UNKNOWN: Final = "-"
 THOUSANDS: Final = 1e5
 """The tokens from which on a column is in thousands: below, each digit is worth its room."""
@@ -18,31 +20,20 @@ def spent(values: Sequence[float | None]) -> list[str]:
 
 def usd(value: float | None) -> str:
     """Dollars, with as many digits as say something."""
-    return UNKNOWN if value is None else _dollars(value, _digits(value))
+    return UNKNOWN if value is None else dollars(value)
 
 
 def usds(values: Sequence[float | None]) -> list[str]:
-    """A column of dollars, with one number of digits: what the smallest needs, but four where the largest is a dollar.
+    """A column of dollars with one number of digits: what the smallest needs, four beside a dollar, six beside a cent.
 
     >>> usds([30.0, 0.0340, None, 0.00001])
     ['$30.0000', '$0.0340', '-', '<$0.0001']
     """
     known = [value for value in values if value]
-    digits = max(map(_digits, known), default=2)
-    if any(abs(value) >= 1 for value in known):
-        digits = min(digits, 4)
-    return [UNKNOWN if value is None else _dollars(value, digits) for value in values]
-
-
-def _digits(value: float) -> int:
-    size = abs(value)
-    return 2 if size >= 1 or size == 0 else 4 if size >= 0.001 else 6
-
-
-def _dollars(value: float, digits: int) -> str:
-    if value and abs(value) < 0.5 * 10**-digits:
-        return f"<${10**-digits:.{digits}f}"
-    return f"{'-' if value < 0 else ''}${abs(value):,.{digits}f}"
+    largest = max(map(abs, known), default=0.0)
+    most = 4 if largest >= 1 else 6 if largest >= 0.01 else 9
+    digits = min(most, max(map(decimals, known), default=2))
+    return [UNKNOWN if value is None else fixed(value, digits) for value in values]
 
 
 def tokens(value: float | None) -> str:

@@ -28,6 +28,10 @@ from tokenguard.seams.botocore_streams import BODY_METHODS, STREAM_METHODS, Body
 from tokenguard.seams.common.wrapping import Restore, replace
 
 SERVICE = "bedrock-runtime"
+AWS = frozenset({"aiobotocore", "awscrt", "boto3", "botocore", "s3transfer"})
+"""Packages whose event handlers do the same for all."""
+HANDLERS = "_tokenguard_handlers"
+"""Where a client keeps which of its handlers are the program's own."""
 RANKING = "bedrock-agent-runtime", "Rerank"
 """A service of agents, and its one operation that is a call to a model of one's own choice."""
 OPERATIONS = {
@@ -114,9 +118,14 @@ class BedrockExchange:
         signer: Any = getattr(self._client, "_request_signer", None)
         holder: Any = getattr(signer, "_credentials", None)
         key = None if holder is None else vars(holder).get("access_key") or vars(holder).get("_access_key")
+        handlers = _handlers(self._client)
+        if handlers is None:
+            return None  # what they add is not known
+        config = self._client.meta.config
+        sends = [by_name(each) for each in (config.client_cert, config.proxies, config.proxies_config, *handlers)]
         return AskedBy(
             self._client.meta.endpoint_url,
-            more=(sorted(own.items()), key, by_name(getattr(signer, "_auth_token", None))),
+            more=(sorted(own.items()), key, by_name(getattr(signer, "_auth_token", None)), sends),
         )
 
     def read(self, result: Any, call: Call) -> Reading | None:
@@ -130,7 +139,7 @@ class BedrockExchange:
                 result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS
             )
         else:
-            return call.read(result)
+            return call.hear(result)
         return None
 
 
@@ -187,6 +196,35 @@ def _exchange(client: Any, operation: str, params: Any) -> BedrockExchange | Non
         if api is not None and params.get("guardrailIdentifier"):
             api = guarded(api)
     return None if api is None else BedrockExchange(client, params, api, body, OPERATIONS[operation])
+
+
+def _handlers(client: Any) -> list[Any] | None:
+    """What the program has registered of its own for events of a client, which may change a request as it is made.
+
+    Nobody tells of them but the tree they stand in. A client has some 150 of AWS's, so what was found is kept until
+    something is registered: the emitter then has another `_lookup_cache`. `None` if an emitter is unlike botocore's.
+    """
+    emitter = getattr(client.meta.events, "_emitter", client.meta.events)
+    root, stamp = getattr(getattr(emitter, "_handlers", None), "_root", None), getattr(emitter, "_lookup_cache", None)
+    if root is None or stamp is None:
+        return None
+    kept: tuple[Any, list[Any]] = client.__dict__.get(HANDLERS, (None, []))
+    before, found = kept
+    if before is not stamp:
+        nodes = [root]
+        for node in nodes:
+            nodes += node["children"].values()
+        every = [handler for node in nodes for part in node["values"] or () for handler in part]
+        found = [handler for handler in every if _package(handler) not in AWS]
+        client.__dict__[HANDLERS] = stamp, found
+    return found
+
+
+def _package(handler: Any) -> str:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    module = getattr(handler, "__module__", None) or type(handler).__module__
+    return str(module).partition(".")[0]
 
 
 def _parsed(given: Any) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tokenguard.facts import names
+from tokenguard.facts.dollars import dollars
 from tokenguard.facts.record import CallRecord
 from tokenguard.facts.tuples import NamedTuple
 
@@ -80,8 +81,8 @@ def usd(amount: float) -> str:
     """
     if not amount:
         return "$0"
-    whole, point, digits = f"{amount:,.{2 if amount >= 1 else 4 if amount >= 0.001 else 6}f}".partition(".")
-    return f"${whole}{point}{digits.rstrip('0').ljust(2, '0')}"
+    whole, point, digits = dollars(amount).partition(".")
+    return f"{whole}{point}{digits.rstrip('0').ljust(2, '0')}"
 
 
 def cost_text(figures: Figures) -> str:

@@ -7,9 +7,6 @@ _here = os.path.dirname(os.path.abspath(__file__))
 
 
 def _start() -> None:
-    import logging
-
-    log = logging.getLogger("tokenguard")
     try:
         from tokenguard.installation.runtime import install
 
@@ -26,23 +23,31 @@ def _start() -> None:
                 sys.stderr.write(f"tokenguard: {error}\n")
                 sys.stderr.flush()
             os._exit(2)
-        log.exception("tokenguard: could not start; calls are not measured")
+        _tell("could not start; calls are not measured")
     try:
-        from tokenguard.installation.instrument import start_opentelemetry
+        from tokenguard.installation.telemetry import start_opentelemetry
 
         start_opentelemetry()
     except Exception:
-        log.exception("tokenguard: OpenTelemetry could not start; calls are measured without it")
+        _tell("OpenTelemetry could not start; calls are measured without it")
+
+
+def _tell(what: str) -> None:
+    """Log what has gone wrong just now."""
+    import logging
+
+    logging.getLogger("tokenguard").exception("tokenguard: %s", what)
 
 
 def _next_sitecustomize() -> None:
     """Run the `sitecustomize` that ours stands in front of, if there is one."""
-    import importlib.machinery
-    import importlib.util
+    from importlib.machinery import PathFinder
 
     paths = [path for path in sys.path if os.path.abspath(path or ".") != _here]
-    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", paths)
+    spec = PathFinder.find_spec("sitecustomize", paths)
     if spec is not None and spec.loader is not None and "auto_instrumentation" not in (spec.origin or ""):
+        import importlib.util
+
         module = importlib.util.module_from_spec(spec)
         sys.modules["sitecustomize"] = module  # what the program gets that imports it by name
         spec.loader.exec_module(module)

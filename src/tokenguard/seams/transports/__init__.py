@@ -25,8 +25,9 @@ TRANSPORTS = {
     "httpx2._client": "httpx",
     "aiohttp.client": "aiohttp",
     "botocore.httpsession": "botocore",
+    "ssl": "certificates",
 }
-"""The module that is wrapped, and the one here whose `patch(module, meter)` wraps it."""
+"""The module that is wrapped, and the one here whose `patch(module, meter)` wraps it; `ssl` for whose a request is."""
 
 
 def patch(module: ModuleType, meter: Meter) -> Restore:
