@@ -177,7 +177,7 @@ _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
 def check(file: File) -> Iterator[Report]:
     """Report each retrieval whose k is a number at or above the limit."""
     told: set[ast.expr] = set()  # a default, or a constant, is reported where it is used first
-    for call in file.module.calls:
+    for call in _counting(file):
         path = file.names.path(call.func)
         name = path.rpartition(".")[2].lstrip("?@")
         rows = _BY_NAME.get(name, ())
@@ -197,6 +197,19 @@ def check(file: File) -> Iterator[Report]:
 
 
 _OWN = Row("", _KS, at=1)  # any function that says it searches
+_KEYWORDS = frozenset(k.partition(".")[0] for row in (*ROWS, _OWN) for k in row.ks)
+
+
+def _counting(file: File) -> list[ast.Call]:
+    """The calls that may be given a k: by its name, by its place, or by the default of a function of this file."""
+    functions = (f for f in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef) if isinstance(f, Function))
+    if any(parameter.arg in _KEYWORDS for f in functions for parameter, _ in defaults_of(f.args)):
+        return file.module.calls
+    return [
+        call
+        for call in file.module.calls
+        if len(call.args) > 1 or any(keyword.arg is None or keyword.arg in _KEYWORDS for keyword in call.keywords)
+    ]
 
 
 def _samples(call: ast.Call, name: str) -> bool:
