@@ -253,7 +253,8 @@ def test_what_is_known_is_found_the_same(monkeypatch):
     again.look(record, openai_format.CHAT, sent)
 
 
-def test_a_conversation_that_grows_is_found_the_same(monkeypatch):
+@pytest.mark.parametrize("of_tools", [False, True], ids=["texts", "tools"])
+def test_a_conversation_that_grows_is_found_the_same(monkeypatch, of_tools):
     """What is remembered of how conversations began changes nothing of what is found, and stays within its bounds."""
     monkeypatch.setattr(known, "TURNS", 100)
     again = known.Known()
@@ -261,6 +262,12 @@ def test_a_conversation_that_grows_is_found_the_same(monkeypatch):
     def found(reader, count, name, **mark):
         roles = ("system", "user", "assistant")
         said = [{"role": roles[0 if k % 7 == 0 else 1 + k % 2], "content": f"{name} {k}\n" * 9} for k in range(count)]
+        for k in range(3, count - 1, 3) if of_tools else ():
+            call = {"id": f"c{k}", "type": "function", "function": {"name": "f", "arguments": f'{{"{name}": {k}}}'}}
+            said[k] = {"role": "assistant", "content": None, "tool_calls": [call]}
+            said[k + 1] = {"role": "tool", "tool_call_id": f"c{k}", "content": f"{name} {k}\n" * 9}
+        if of_tools and count > 5:
+            said.insert(5, {})  # no message that a model could read
         sent, _ = snapshot("chat", "openai", {"model": "gpt-4o", "messages": said, **mark})
         whole = reader.read(sent)
         request = whole.request

@@ -116,6 +116,50 @@ def test_equal_tools_are_held_once() -> None:
     assert one is other
 
 
+def test_tools_are_told_as_they_are_now() -> None:
+    """A program may change its tools, in place, between two requests, and change them back."""
+    body = BODIES["many tools"] | {"tools": [TOOL | {"name": f"tool{n}"} for n in range(50)]}
+    before = told(body)
+    schema = body["tools"][7]["input_schema"] = {"type": "object", "properties": {"q": {"type": "string"}}}
+    changed = told(body)
+    schema["properties"]["q"] = {}
+    assert changed != before == told(body)
+
+
+class Odd:
+    """No plain data, and nothing that can be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("not with me")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "odd"
+
+
+def test_what_cannot_be_compared_is_spelled_out() -> None:
+    """Where tools hold something else than plain data, the request is told by how that is spelled."""
+    tools = BODIES["many tools"]["tools"]
+    told(BODIES["many tools"])  # there is something to compare with
+    requests = [
+        snapshot("a", "p", BODIES["many tools"] | {"tools": [tools[0] | {"name": name}, *tools[1:]]})
+        for name in (Odd(), Odd(), "other")
+    ]
+    assert [is_plain for _, is_plain in requests] == [False, False, True]
+    assert len({fingerprint(*each) for each in requests}) == 2
+
+
+@pytest.mark.usefixtures("salt")
+def test_a_message_that_is_no_plain_data_is_spelled_out() -> None:
+    """Whatever the order of its keys."""
+    parts: list[dict[str, Any]] = [{"a": 1, "b": object}, {"b": object, "a": 1}, {"a": 1, "b": list}]
+    requests = [snapshot("a", "p", {"messages": [{"role": "user", "content": [part]}]}) for part in parts]
+    assert not any(is_plain for _, is_plain in requests)
+    one, other, third = (fingerprint(*each) for each in requests)
+    assert one == other != third
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

@@ -210,7 +210,7 @@ def test_nothing_is_held_afterwards(undrained, hears):
     ask()
     (item,) = undrained.telemetry._queue
     undrained.telemetry.flush()
-    assert [getattr(item.told, name) for name in ("_asked", "reading", "owed")] == [None] * 3
+    assert [getattr(item.told, name) for name in ("_asked", "answer", "owed")] == [None] * 3
 
 
 def test_the_answer_is_let_go_of_at_once(undrained, hears):

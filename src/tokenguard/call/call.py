@@ -22,7 +22,7 @@ from tokenguard.inputs.request import fingerprint
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Api, ByHeaders, Endpoint, Headers, Reading, by_headers
 from tokenguard.providers.events import BEGINS, in_lines, whole_answer
-from tokenguard.providers.reading import failure_of, fields
+from tokenguard.providers.reading import Later, failure_of, fields, later
 from tokenguard.telemetry.spans import NO_SPAN, CallSpan
 
 if TYPE_CHECKING:  # what is not guarded loads no policy and no ledger
@@ -41,6 +41,10 @@ class Settling(Protocol):
 
     captures: bool
     """Whether the call is to keep what was answered, for its content to be recorded."""
+
+    def waits(self, call: Call) -> bool:
+        """Whether nobody wants to know at once what the call's answer says."""
+        ...
 
     def settle(
         self,
@@ -143,6 +147,12 @@ class Rerouted:
         return (*model, self.option) if self.option else model
 
 
+def _itself(reading: Reading) -> Reading:
+    return reading
+
+
+HEARD: Final = Reading()
+"""What a call is told of an answer that is read later."""
 LATER: Final = object()
 """What an exchange is shared as that is sent when its answer is first read."""
 
@@ -235,6 +245,8 @@ class Call:
     """That, where somebody does; `None` where it is not on any bill."""
     answer: object = None
     """The response, or the events of its stream, where its content is to be recorded."""
+    later: Later | None = None
+    """The answer, where that can wait to be read."""
     answered: object = None
     """The response, for what was generated where it does not say how much."""
     span: CallSpan = NO_SPAN
@@ -324,7 +336,22 @@ class Call:
             response = whole_answer(body) or response
         if self._settling.captures or (self.rerouted is not None and self.rerouted.checked is not None):
             self.answer = response
-        reading = self.api.read(response)
+        return self._seen(self.api.read(response), response)
+
+    def hear(self, response: object) -> Reading:
+        """What a response says, or `HEARD`: nobody wants to know at once, and it is read `later`."""
+        if type(response) is str or not self._settling.waits(self):
+            return self.read(response)
+        api = self.api
+        said = api.hear(response)
+        if isinstance(said, Reading):
+            if (api.goes_on_from and said.tool_calls) or not said.can_wait(generates=api.generates):
+                return self._seen(said, response)
+            said = later(_itself, said)
+        self.later = said
+        return HEARD
+
+    def _seen(self, reading: Reading, response: object) -> Reading:
         if reading.usage is None and reading.error is None and (failure := failure_of(fields(response))) is not None:
             return reading._replace(error=failure)
         if reading.complete:

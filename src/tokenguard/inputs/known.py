@@ -7,9 +7,11 @@ hash: lengths, checksums, names of tools, and nothing of what they say.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -17,6 +19,7 @@ from tokenguard.facts.record import ToolsetRecord
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.inputs.pieces import Head, Plain, Request, Turn, head_of
 from tokenguard.inputs.request import Request as Sent
+from tokenguard.inputs.request import unfolded
 from tokenguard.inputs.sections import tool_shares
 from tokenguard.process.hashes import canonical, marshalled, read_back, stable
 from tokenguard.providers.messages import members
@@ -34,9 +37,12 @@ LONG: Final = 8
 """Messages of a conversation of which it is worth while to remember how it has begun."""
 TURNS: Final = 2**16
 """Messages of all conversations that are remembered so: 2 MB."""
+LATELY: Final = 8
+"""Messages by which a conversation has grown at the most, where it is known again: an answer, and results of tools."""
 HERE: Final = {"role": "here"}
 """Stands for the messages of a request where its other arguments are looked at."""
 _new: Final = tuple.__new__
+_place: Final = itemgetter(0)
 
 
 class Cut:
@@ -76,6 +82,7 @@ class Whole(NamedTuple):
 class Begun(NamedTuple):
     """What a conversation has been found to be, so far."""
 
+    messages: int
     digests: bytes
     request: Request[Cut]
     weight: int
@@ -93,7 +100,7 @@ class Known(Plain[Cut]):
         self.weight = 0
         """Of all that is young."""
         self._begun: OrderedDict[object, Begun] = OrderedDict()
-        """The last conversations of texts alone, by a hash."""
+        """The last conversations, by a hash."""
         self._turns = 0
         """Messages of all of these."""
         self._cut = 0
@@ -101,43 +108,40 @@ class Known(Plain[Cut]):
 
     def read(self, sent: Sent) -> Whole:
         """A request."""
-        more: Mapping[int, object] = {}
         rest = sent.rest
-        if sent.more:
-            values = read_back(rest)
-            more, values[sent.turns] = values[sent.turns], None
-            rest = marshalled(values)
-        get, texts = self.young.get, sent.texts
+        get, texts, more = self.young.get, sent.texts, sent.more
         first: object = (sent[:4], hash(rest), hash(sent.nested))
         digest, head, own, toolset, weight = get(first) or self._found(first, self._rest, sent, rest)
-        digests, turns, before = [digest], [], None
-        goes_on = own is None and not more and len(texts) >= 2 * LONG
-        # Most conversations have grown by an answer and a question.
-        if goes_on and (begun := self._begun.pop((first, hash(texts[:-4])), None)) is not None:
-            digest, before, weight = begun
+        digests, turns, before, known = [digest], [], None, 0
+        # Python keeps the hash of a text with it: a long one is not read again.
+        keys = [*map(hash, zip(texts[::2], texts[1::2], strict=True))]
+        for place, flat in more:
+            keys.insert(place, hash(flat))
+        goes_on = own is None and len(keys) >= LONG
+        if goes_on and (begun := self._begin(first, keys)) is not None:
+            known, digest, before, weight = begun
             digests, turns = [digest], [*before.turns]
-            self._turns -= len(turns)
-        spoken = iter(texts[2 * len(turns) :])
-        for role in spoken:
-            said = (role, next(spoken))
-            key = hash(said)  # Python keeps the hash of a text with it: a long one is not read again
-            digest, turn, its = get(key) or self._found(key, self._words, said)
+        for place in range(known, len(keys)):
+            key = keys[place]
+            digest, turn, its = get(key) or self._found(key, self._member, sent, place)
             digests.append(digest)
-            turns.append(turn)
+            if turn is not None:
+                turns.append(turn)
             weight += its
-        for place, member in more.items():
-            digest, turn, its = self._known("message", marshalled(member), self._member, member)
-            digests.insert(1 + place, digest)
-            turns.insert(place, turn)
-            weight += its
-        if own is not None:
-            turns = own
-        elif more:
-            turns = [turn for turn in turns if turn is not None]
-        digest, request = b"".join(digests), Request(head, turns, before)
+        digest, request = b"".join(digests), Request(head, turns if own is None else own, before)
         if goes_on:
-            self._keep((first, hash(texts)), _new(Begun, (digest, request, weight)))
+            self._keep((first, len(keys), hash((*keys,))), _new(Begun, (len(keys), digest, request, weight)))
         return _new(Whole, (stable(digest), request, toolset, weight))
+
+    def _begin(self, first: object, keys: list[int]) -> Begun | None:
+        """What is remembered of a conversation as it is, or when it was shorter by a few messages."""
+        known = self._begun
+        for count in range(len(keys), max(len(keys) - LATELY, LONG) - 1, -1):
+            begun = known.pop((first, count, hash((*keys[:count],))), None)
+            if begun is not None:
+                self._turns -= len(begun.request.turns)
+                return begun
+        return None
 
     def _keep(self, key: object, begun: Begun) -> None:
         """Remember how a conversation has begun."""
@@ -159,11 +163,13 @@ class Known(Plain[Cut]):
         name, text, _ = self._known("tool", marshalled(tool), super().tool, tool)
         return name, text
 
-    def _words(self, said: tuple[str, str]) -> tuple[bytes, Turn[Cut]]:
-        return _digest(said), self.words(*said)
-
-    def _member(self, member: object) -> tuple[bytes, Turn[Cut] | None]:
-        """Of a message that is more than a text; `None` where it is none that a model could read."""
+    def _member(self, sent: Sent, place: int) -> tuple[bytes, Turn[Cut] | None]:
+        """A message; `None` where it is none that a model could read."""
+        after = bisect_left(sent.more, place, key=_place)
+        if after == len(sent.more) or sent.more[after][0] != place:
+            role, said = sent.texts[2 * (place - after) : 2 * (place - after) + 2]
+            return _digest((role, said)), self.words(role, said)
+        member = unfolded(sent.more[after][1])
         is_one = isinstance(member, str) or fields(member)
         return _digest(canonical(member)), self.turn(member) if is_one else None
 

@@ -22,22 +22,14 @@ REPORTED_COST: Final = 10
 _new = tuple.__new__
 
 
-class Bill(NamedTuple):
-    """All that the price of a call depends on. The request may change from now on, and is not looked at again."""
+class Terms(NamedTuple):
+    """What the price of a call depends on besides its answer. The request may change, and is not looked at again."""
 
     prices: PriceBook
     endpoint: Endpoint
     asked: str | None
     """The model."""
-    reading: Reading
-    charged: Usage
-    """What is charged for: the usage that was reported, or an estimate."""
     at_ns: int
-    basis: str | None
-    """Why that is an estimate; `None` where it was reported."""
-    variant: str | None
-    claimed: float | None
-    """USD, where the word of who has answered is taken for it."""
     generates: bool
     outcome: str
     tier: str | None
@@ -45,9 +37,41 @@ class Bill(NamedTuple):
     has_fees: bool
     """Whether it offers the model tools that the provider bills beside the tokens."""
 
+    def bill(
+        self,
+        reading: Reading,
+        charged: Usage,
+        basis: str | None = None,
+        variant: str | None = None,
+        *,
+        reckons: bool = False,
+    ) -> Bill:
+        """Charge for this, of what the answer tells; `reckons`: a gateway that stood between does so for itself."""
+        provider, claimed = self.endpoint.provider, None
+        if basis is None and reading[REPORTED_COST] is not None and (reckons or provider in REPORT_COSTS):
+            claimed = reading[REPORTED_COST]
+        if self.tier is not None and reading.service_tier is None and provider in SILENT:
+            reading = reading._replace(service_tier=self.tier)
+        made: Bill = _new(Bill, (self, reading, charged, basis, variant, claimed))
+        return made
+
+
+class Bill(NamedTuple):
+    """All that the price of a call depends on."""
+
+    terms: Terms
+    reading: Reading
+    charged: Usage
+    """What is charged for: the usage that was reported, or an estimate."""
+    basis: str | None = None
+    """Why that is an estimate; `None` where it was reported."""
+    variant: str | None = None
+    claimed: float | None = None
+    """USD, where the word of who has answered is taken for it."""
+
     def cost(self) -> Cost:
         """What it comes to."""
-        prices, endpoint, asked, reading, charged, at_ns, basis, variant, claimed, generates, *_ = self
+        (prices, endpoint, asked, at_ns, generates, *_), reading, charged, basis, variant, claimed = self
         cost = price(prices, endpoint, asked, reading, charged, at_ns, basis, variant)
         if charged[1] is None and generates:
             cost = cost._replace(output=None)
@@ -59,7 +83,7 @@ class Bill(NamedTuple):
 
     def _doubt(self) -> str | None:
         """Why a price of usage that was told is an estimate all the same; `None`: it is exact."""
-        reading, provider, outcome = self.reading, self.endpoint.provider, self.outcome
+        reading, (_, (provider, *_), _, _, _, outcome, tier, has_fees) = self.reading, self.terms
         told, _, _, _, complete, _, asked, _, _, _, _, _, _, basis, by_total = reading[5:]
         if not complete and outcome != names.OK:  # xAI counts along the way
             return names.ABANDONED_STREAM if outcome == names.ABANDONED else names.MISSING_USAGE
@@ -69,10 +93,24 @@ class Bill(NamedTuple):
             return basis
         if by_total and provider not in TELL_BY_TOTAL:
             return "output_by_total"
-        if told is None and self.tier is not None and unanswered(self.tier, provider):
+        if told is None and tier is not None and unanswered(tier, provider):
             return "assumed_tier"
-        used = asked or (self.has_fees and not (reading.usage and reading.usage.web_searches))
+        used = asked or (has_fees and not (reading.usage and reading.usage.web_searches))
         return "tool_fees_excluded" if used else None
+
+
+def terms(prices: PriceBook, call: Call, outcome: str) -> Terms:
+    """What a call's price depends on besides its answer."""
+    request, api = call.request, call.api
+    fees = api.fees
+    has_fees = not request.keys().isdisjoint(fees) and any(request.get(key) is not None for key in fees)
+    asked = call.model or call.priced_as
+    # fmt: off
+    made: Terms = _new(Terms, (
+        prices, call.endpoint, asked, call.start_ns, api.generates, outcome, wanted(request), has_fees,
+    ))
+    # fmt: on
+    return made
 
 
 def bill(
@@ -90,13 +128,10 @@ def bill(
     if usage is not None and (usage[0] == 0 or usage[1] == 0):
         reading = _without_zeros(call, reading, generated)
         usage = reading[0]
-    priced, units, claimed = reading, api.units, None
+    priced, units = reading, api.units
     told = usage is not None and _is_told(api, usage)
     if usage is not None and told:
         charged = usage
-        if reading[REPORTED_COST] is not None and _says_costs(call):
-            claimed = reading[REPORTED_COST]
-            call.attributes[names.COST_SOURCE] = names.REPORTED
     else:
         begun = generated is not None or call.begun
         refused = isinstance(error, BaseException) and not (may_be_billed(error) or call.attempt_billed)
@@ -107,17 +142,10 @@ def bill(
         basis, priced = _untold(outcome, error, begun), reading._replace(parts=())
         charged = _estimated(call, reading, generated)
     variant = None if units is None else reading.variant or units.variant(call.request)
-    request, fees = call.request, api.fees
-    has_fees = not request.keys().isdisjoint(fees) and any(request.get(key) is not None for key in fees)
-    asked, tier = call.model or call.priced_as, wanted(request)
-    if tier is not None and priced.service_tier is None and call.endpoint.provider in SILENT:
-        priced = priced._replace(service_tier=tier)
-    # fmt: off
-    made: Bill = _new(Bill, (
-        prices, call.endpoint, asked, priced, charged, call.start_ns, basis, variant, claimed, api.generates,
-        outcome, tier, has_fees,
-    ))
-    # fmt: on
+    reckons = call.by_headers is not None and call.by_headers.reckons
+    made = terms(prices, call, outcome).bill(priced, charged, basis, variant, reckons=reckons)
+    if made.claimed is not None:
+        call.attributes[names.COST_SOURCE] = names.REPORTED
     if units is not None and told and not reading.parts and made._replace(claimed=None).cost().total is None:
         untold = _untold(outcome, error, generated is not None or call.begun)  # it is billed by what it does not tell
         made = made._replace(charged=_estimated(call, reading, generated), basis=untold)
@@ -218,11 +246,6 @@ def _without_zeros(call: Call, reading: Reading, generated: Callable[[], str] | 
 
 TELL_BY_TOTAL = frozenset({"gcp.gemini", "gcp.vertex_ai", "x_ai", "azure.ai.inference"})
 """Providers whose `total_tokens` was seen to hold output that no other count does: thoughts, and Grok's reasoning."""
-
-
-def _says_costs(call: Call) -> bool:
-    """Whether what an answer says that it cost is taken: by who made it, or a proxy that reckons for itself."""
-    return call.endpoint.provider in REPORT_COSTS or (call.by_headers is not None and call.by_headers.reckons)
 
 
 REPORT_COSTS = frozenset(

@@ -12,12 +12,12 @@ from tokenguard.call.repeats import Repeats
 from tokenguard.facts import names
 from tokenguard.facts.record import CallRecord, Cost
 from tokenguard.facts.usage import Usage
-from tokenguard.metering.bill import Bill, bill
+from tokenguard.metering.bill import Bill, bill, terms
 from tokenguard.metering.told import Told
 from tokenguard.prices import STANDARD, PriceBook
 from tokenguard.process.interrupts import interrupt
 from tokenguard.providers import Reading
-from tokenguard.providers.reading import MOST_TOKENS, believable
+from tokenguard.providers.reading import believable, beyond_belief
 from tokenguard.telemetry.conventions import newer_attributes
 from tokenguard.telemetry.drain import Telemetry
 from tokenguard.telemetry.metrics import Finished
@@ -37,6 +37,19 @@ class Settling:
         self._capture = capture
         self.captures = capture is not None
         """Whether calls keep their answers, for their content to be recorded."""
+        self._can_wait = capture is None and not telemetry.profile.newer
+
+    def waits(self, call: Call) -> bool:
+        """Whether nobody wants to know at once what the call's answer says: neither a guard nor a meter does."""
+        return (
+            call.guard is None
+            and self._can_wait
+            and call.api.can_wait
+            and not call.scope.meters
+            and call.by_headers is None
+            and not call.wants_cost
+            and not (call.tool_steps and call.api.goes_on_from)
+        )
 
     def settle(
         self,
@@ -54,6 +67,14 @@ class Settling:
         guard = call.guard
         attributes = call.attributes
         record = CallRecord(call.start_ns, duration, outcome, attributes)
+        if (later := call.later) is not None:
+            if error is None and first_chunk_ns is None and not call.resends and call.retried is None:
+                if self.repeats.failures:
+                    self.repeats.succeeded(call.fingerprint)
+                said = later, terms(self.prices, call, outcome)
+                self._hand_on(call, Told(record, said, call.asked, self.internal_error))
+                return
+            reading = later.read()
         told = Told(record, reading, call.asked, self.internal_error)
         try:
             if call.flight is not None:
@@ -64,9 +85,9 @@ class Settling:
                 reading = units.told(call.request, reading)
             usage = reading[0]
             if not believable(usage):
-                self._contain("reading usage", _disbelieve, usage)
+                self.internal_error("reading usage", beyond_belief(usage))
                 reading, usage = reading._replace(usage=None), None
-            record.usage, told.reading = usage, reading
+            record.usage, told.answer = usage, reading
             if first_chunk_ns is not None:
                 attributes[names.TIME_TO_FIRST_CHUNK] = (first_chunk_ns - call.start_perf) / 1e9
             if call.resends or call.retried is not None:
@@ -187,11 +208,6 @@ def _repeats(call: Call, told: Told) -> None:
     if call.resends:
         told.attributes[names.RESEND_COUNT] = call.resends
     told.repeated = (0.0 if call.retried is None else call.retried.cost, call.billed_resends)
-
-
-def _disbelieve(usage: Usage) -> None:
-    beyond = ", ".join(f"{n:,} for {part}" for part, n in usage._asdict().items() if n is not None and n > MOST_TOKENS)
-    raise ValueError(f"the provider reports {beyond}, and no call has more than {MOST_TOKENS:,} tokens")
 
 
 CHARGED: Final = Bill._fields.index("charged")

@@ -9,9 +9,10 @@ from tokenguard.facts import names
 from tokenguard.facts.record import COST_ATTRIBUTES, USAGE_ATTRIBUTES, AttributeValue, CallRecord, Cost
 from tokenguard.facts.usage import Usage
 from tokenguard.inputs.request import Request, fingerprint
-from tokenguard.metering.bill import Bill
+from tokenguard.metering.bill import Bill, Terms
 from tokenguard.prices.rates import FIRST_MEDIUM
 from tokenguard.providers import Reading
+from tokenguard.providers.reading import Later, believable, beyond_belief
 
 
 class Told:
@@ -22,20 +23,20 @@ class Told:
     is held for it: memory that is used again at once is still in the processor's cache.
     """
 
-    __slots__ = ("_asked", "_failed", "attributes", "owed", "reading", "record", "repeated")
+    __slots__ = ("_asked", "_failed", "answer", "attributes", "owed", "record", "repeated")
 
     def __init__(
         self,
         record: CallRecord,
-        reading: Reading,
+        answer: Reading | tuple[Later, Terms],
         asked: tuple[Request, bool] | None,
         failed: Callable[[str, Exception], None],
     ) -> None:
         self.record = record
         self.attributes = record.attributes
         """Those of the span; all of them once it was asked."""
-        self.reading: Reading | None = reading
-        """What the answer says."""
+        self.answer: Reading | tuple[Later, Terms] | None = answer
+        """What the answer says; of one that is read later, with what it is priced by; `None` once all is told."""
         self.owed: Bill | None = None
         """What it is yet to be priced by."""
         self.repeated: tuple[float, int] = (0.0, 0)
@@ -45,13 +46,13 @@ class Told:
 
     def __call__(self) -> dict[str, AttributeValue]:
         """All attributes; raises only in strict mode."""
-        reading = self.reading
-        if reading is not None:
+        answer = self.answer
+        if answer is not None:
             try:
-                self._find(reading)
+                self._find(answer if isinstance(answer, Reading) else self._read(*answer))
             except Exception as failure:
                 self._failed("telling of a call", failure)
-            self.reading = self.owed = self._asked = None
+            self.answer = self.owed = self._asked = None
         return self.attributes
 
     def cost(self) -> Cost | None:
@@ -60,6 +61,19 @@ class Told:
             self.record.cost = owed.cost()
             self.owed = None
         return self.record.cost
+
+    def _read(self, later: Later, terms: Terms) -> Reading:
+        """What the answer says, now that somebody asks."""
+        reading = later.read()
+        usage = reading[0]
+        if usage is None or not believable(usage):
+            self.record.cost = Cost()
+            self._failed("reading usage", beyond_belief(usage))
+            return reading._replace(usage=None)
+        self.record.usage, self.owed = usage, owed = usage, terms.bill(reading, usage)
+        if owed.claimed is not None:
+            self.attributes[names.COST_SOURCE] = names.REPORTED
+        return reading
 
     def _find(self, reading: Reading) -> None:
         attributes, asked = self.attributes, self._asked

@@ -74,6 +74,14 @@ def marshalled(value: object) -> bytes:
     return marshal.dumps(value, 2)  # type: ignore[arg-type] # it says so itself
 
 
+def loosely(value: object) -> bytes:
+    """Plain data in bytes, in half the time: equal values give equal bytes only where they share the same objects.
+
+    Version 4 refers back to what came before. What is written is read back as it was. Raises as `marshalled` does.
+    """
+    return marshal.dumps(value, 4)  # type: ignore[arg-type] # it says so itself
+
+
 def in_bytes(value: object) -> tuple[bytes, bool]:
     """The same for any value, and whether it is plain data; other values are spelled out."""
     try:

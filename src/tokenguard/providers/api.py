@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenguard.facts.tuples import NamedTuple
-from tokenguard.providers.reading import Reading, fields, whole
+from tokenguard.providers.reading import Hears, Reading, fields, hears, whole
 from tokenguard.providers.units import Units
 from tokenguard.providers.words import Words
 
@@ -101,8 +101,14 @@ class Api:
 
     generates: bool = dataclasses.field(init=False)
     """Whether its answers have a length that a request may cap: not so of embeddings and ranks."""
+    hear: Hears = dataclasses.field(init=False)
+    """Reads an answer, or says how it is read later."""
+    can_wait: bool = dataclasses.field(init=False)
+    """Whether an answer may be read later: nothing but its price and its description depends on it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hear", hears(self.read))
+        object.__setattr__(self, "can_wait", self.units is None and self.rental is None and not self.chosen_by)
         object.__setattr__(self, "generates", bool(self.caps))
 
     def _replace(self, **changes: Any) -> Api:

@@ -25,20 +25,25 @@ from tokenguard.providers.reading import (
     OWN_KEY,
     REPORTED_ESTIMATE,
     TELL_COST,
+    Later,
     Part,
     Reading,
     Shape,
     amount,
     believed,
+    copied,
     count,
     error_type,
     failure_of,
     fields,
+    heard_by,
     items,
     larger,
+    later,
     read_usage,
     reading,
     reported_cost,
+    tells,
     text,
     untold,
     with_total,
@@ -114,6 +119,35 @@ SEARCHES_ALWAYS = lazy(r"-search-(?:preview|api)\b")
 """OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
+DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+
+
+def _hear_chat(response: Any) -> Reading | Later:
+    """See `read_chat`: later, of a model that tells how much was used, and of no failure."""
+    try:
+        told, choices = copied(response), []
+        told["usage"] = counts = copied(told["usage"])
+        for key in DETAILS:
+            if (part := counts[key]) is not None:
+                counts[key] = copied(part)
+        for each in told["choices"]:
+            its = each.__dict__
+            reason, message = its["finish_reason"], fields(its["message"])
+            if reason == FAILED or message.get(RAN):
+                return read_chat(response)
+            its = {"tool_calls": message["tool_calls"], "function_call": message["function_call"]}
+            if (calls := its["tool_calls"]) is not None:
+                its["tool_calls"] = [{"type": call.__dict__["type"]} for call in calls]
+            choices.append({"finish_reason": reason, "message": its})
+        told["choices"] = choices
+        if BREAKDOWN not in told and tells(counts["prompt_tokens"]) and tells(counts["completion_tokens"]):
+            return later(read_chat, told)
+    except (AttributeError, KeyError, TypeError):  # it is no model, or one of a class that has other fields
+        pass
+    return read_chat(response)
+
+
+@heard_by(_hear_chat)
 def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
@@ -267,13 +301,36 @@ GOES_ON = frozenset({"queued", "in_progress"})
 """The statuses of a response that the provider is yet to finish (`background=True`)."""
 
 
+WORDS_ALONE: Final = frozenset({"message", "reasoning"})
+"""Output items that are no call of a tool."""
+RESPONSES_DETAILS: Final = ("input_tokens_details", "output_tokens_details")
+
+
+def _hear_responses(response: Any) -> Reading | Later:
+    """See `read_responses`: later, of a model of a whole answer in which no tool was called."""
+    try:
+        own = copied(response)
+        is_done = own["status"] == "completed" and own["error"] is None and not own.get("tool_usage")
+        if is_done and WORDS_ALONE.issuperset([item.__dict__["type"] for item in own["output"]]):
+            counts = copied(own["usage"])
+            for key in RESPONSES_DETAILS:
+                if (part := counts[key]) is not None:
+                    counts[key] = copied(part)
+            if tells(counts["input_tokens"]) and tells(counts["output_tokens"]):
+                told = {key: own.get(key) for key in ("id", "model", "service_tier", "status")}
+                return later(read_responses, {**told, "usage": counts})
+    except (AttributeError, KeyError, TypeError):  # it is no model, or one of a class that has other fields
+        pass
+    return read_responses(response)
+
+
+@heard_by(_hear_responses)
 def read_responses(response: object) -> Reading:
     """A Responses API response."""
     body = fields(response)
     reason = text(fields(body.get("incomplete_details")).get("reason")) or text(body.get("status"))
     output = list(items(body.get("output")))
     kinds = [item.get("type") for item in output]
-    error = body.get("error")
     said = fields(body.get("usage"))
     counted = read_usage(body.get("usage"), RESPONSES_USAGE)
     if counted is not None and counted[2] and counted[3]:
@@ -294,10 +351,17 @@ def read_responses(response: object) -> Reading:
         or _more_was_run(said, usage),
         by_total,
         doubt or guessed,
-        error=None if error is None else text(fields(error).get("code")) or "error",
+        error=_failed(body),
         complete=body.get("status") not in GOES_ON,
         parts=parts,
     )
+
+
+def _failed(body: Mapping[str, Any]) -> str | None:
+    """The code of the error that ended a response, which gateways may leave out of one that has failed."""
+    if (error := body.get("error")) is None:
+        return "failed" if body.get("status") == "failed" else None
+    return text(fields(error).get("code")) or "error"
 
 
 WEB = "web_search_call"

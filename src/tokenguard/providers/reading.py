@@ -17,8 +17,12 @@ from tokenguard.facts.usage import Usage
 Places = tuple[tuple[tuple[str, int], ...], "tuple[tuple[str, Shape], ...]"]
 """Keys with the place of their count, and keys with the shape of the object below them."""
 Take = Callable[[Any], "tuple[int | None, ...] | None"]
+Kind = Any
+"""The class of a model, or the keys of decoded JSON."""
 MOST_KINDS: Final = 64
-"""Classes that are remembered of a shape; an SDK has one or two."""
+"""Kinds that are remembered of a shape; a provider has one or two."""
+MOST_KEYS: Final = 32
+"""Of decoded JSON that is remembered."""
 
 
 class Shape:
@@ -35,72 +39,85 @@ class Shape:
         self.all: Places = (places, below)
         self.places, self.shapes = dict(places), dict(below)
         self.keys: frozenset[str] = frozenset(key for key, _ in places).union(*(shape.keys for _, shape in below))
-        self._takes: dict[type, Take] = {}
-        """What takes the counts out of a model, by its class."""
-        self._below: dict[type, dict[str, type]] = {}
-        """The classes of what is below one, as far as they were seen."""
+        self._takes: dict[Kind, Take] = {}
+        """What takes the counts out of an object, by its kind."""
+        self._below: dict[Kind, dict[str, Kind]] = {}
+        """The kinds of what is below one, as far as they were seen."""
 
     def taken(self, node: Any) -> tuple[int | None, ...] | None:
-        """The counts of a model whose class is known; `None` where they are to be looked for one by one.
+        """The counts of an object whose kind is known; `None` where they are to be looked for one by one.
 
-        A quarter of what that takes: only what the class has is asked for.
+        A quarter of what that takes: only what its kind has is asked for.
         """
-        take = self._takes.get(type(node))
+        kind = type(node)
+        take = self._takes.get(tuple(node) if kind is dict else kind)
         try:
             return None if take is None else take(node)
         except KeyError:  # it was made without a field
             return None
 
     def learn(self, node: Any) -> bool:
-        """Note the classes of a model, and of those below it; whether one of them is new."""
-        kind = type(node)
-        if not _is_model(kind) or (kind not in self._takes and len(self._takes) >= MOST_KINDS):
+        """Note the kinds of an object, and of those below it; whether one of them is new."""
+        kind = _kind_of(node)
+        if kind is None or (kind not in self._takes and len(self._takes) >= MOST_KINDS):
             return False
         below, new = self._below.setdefault(kind, {}), kind not in self._takes
         for key, its in self.all[1]:
-            part = node.__dict__.get(key)
-            if _is_model(type(part)):
+            part = fields(node).get(key)
+            if (its_kind := _kind_of(part)) is not None:
                 new |= its.learn(part) or key not in below
-                below.setdefault(key, type(part))
+                below.setdefault(key, its_kind)
         if new:
             self._takes[kind] = _written(self, kind)
         return new
 
-    def below(self, kind: Any, key: str) -> Any:
-        """The class of what is below a model; `None` where none was seen yet."""
+    def below(self, kind: Kind, key: str) -> Kind | None:
+        """The kind of what is below an object; `None` where none was seen yet."""
         return self._below.get(kind, {}).get(key)
 
 
-def _is_model(kind: Any) -> bool:
-    """Whether it is a class of pydantic's models."""
-    return type(getattr(kind, "model_fields", None)) is dict and hasattr(kind, "__pydantic_extra__")
+def _kind_of(node: object) -> Kind | None:
+    """What objects have in common that have the same keys: the class of a model, the keys of decoded JSON."""
+    if type(node) is dict:
+        return tuple(node) if len(node) <= MOST_KEYS else None
+    kind: Any = type(node)
+    is_model = type(getattr(kind, "model_fields", None)) is dict and hasattr(kind, "__pydantic_extra__")
+    return kind if is_model else None
 
 
-def _written(shape: Shape, kind: Any) -> Take:
-    """What takes the counts out of a model: written out, for no loop is a third as fast.
+def _written(shape: Shape, kind: Kind) -> Take:
+    """What takes the counts out of an object: written out, for no loop is a third as fast.
 
     It gives `None` for a model that has more than its class, and for what is no plain count.
     """
     given: dict[str, Any] = {}
     used: set[int] = set()
 
-    def took(node: str, kind: Any, shape: Shape, indent: str) -> Iterator[str]:
-        yield f"{indent}if {node}.__pydantic_extra__: return None"
-        yield f"{indent}{node}s = {node}.__dict__"
+    def took(node: str, kind: Kind, shape: Shape, indent: str) -> Iterator[str]:
+        if isinstance(kind, tuple):
+            keys: Iterable[str] = kind
+            yield f"{indent}{node}s = {node}"
+        else:
+            keys = kind.model_fields
+            yield f"{indent}if {node}.__pydantic_extra__: return None"
+            yield f"{indent}{node}s = {node}.__dict__"
         for key, place in shape.all[0]:
-            if key in kind.model_fields:
+            if key in keys:
                 yield f"{indent}n{place} = {node}s[{key!r}]"
                 yield f"{indent}if n{place} is not None and (type(n{place}) is not int or n{place} < 0): return None"
                 if place in used:  # of two that say the same, the larger counts
                     yield f"{indent}return None"
                 used.add(place)
         for number, (key, its) in enumerate(shape.all[1]):
-            if key in kind.model_fields:
+            if key in keys:
                 part, own = f"{node}{number}", shape.below(kind, key)
                 given[f"K{part}"] = own
                 yield f"{indent}{part} = {node}s[{key!r}]"
                 yield f"{indent}if {part} is not None:"
-                yield f"{indent} if type({part}) is not K{part}: return None"
+                if isinstance(own, tuple):
+                    yield f"{indent} if type({part}) is not dict or tuple({part}) != K{part}: return None"
+                else:
+                    yield f"{indent} if type({part}) is not K{part}: return None"
                 if own is not None:
                     yield from took(part, own, its, f"{indent} ")
 
@@ -176,6 +193,67 @@ class Reading(NamedTuple):
     """Why its cost is an estimate, whatever is told."""
     by_total: bool | None = None
     """That some of the usage is in the total alone: `True` where nothing else says so. `None` where none is."""
+
+    def can_wait(self, *, generates: bool) -> bool:
+        """Whether nothing of this changes what is done as soon as the answer is there."""
+        usage, _, _, _, _, _, _, _, error, complete, *_ = self
+        return (
+            usage is not None
+            and tells(usage[0])
+            and (tells(usage[1]) or (usage[1] is None and not generates))
+            and error is None
+            and complete
+        )
+
+
+class Later(NamedTuple):
+    """An answer that is read once somebody asks: what it says is at hand, and nothing of it changes what is done now.
+
+    So it has not failed, it is whole, and it tells a usage that is one call's.
+    """
+
+    reads: Callable[..., Reading]
+    said: tuple[Any, ...]
+
+    def read(self) -> Reading:
+        """What the answer says."""
+        return self.reads(*self.said)
+
+
+Hears = Callable[[object], Reading | Later]
+_heard_by: Final[dict[Callable[[object], Reading], Hears]] = {}
+
+
+def heard_by(hears: Hears) -> Callable[[Callable[[object], Reading]], Callable[[object], Reading]]:
+    """Decorates what reads an answer at once with what hears the same, and may leave its reading for later."""
+
+    def note(read: Callable[[object], Reading]) -> Callable[[object], Reading]:
+        _heard_by[read] = hears
+        return read
+
+    return note
+
+
+def hears(read: Callable[[object], Reading]) -> Hears:
+    """What hears an answer of which nobody wants to know at once what it says."""
+    return _heard_by.get(read, read)
+
+
+def copied(node: Any) -> dict[str, Any]:
+    """The fields of a model, as they are now; raises `AttributeError` for anything else."""
+    own, extra = {**node.__dict__}, node.__pydantic_extra__
+    return {**own, **extra} if extra else own
+
+
+def tells(count: object) -> bool:
+    """Whether it is a plain count, of one call, and not zero."""
+    return type(count) is int and 0 < count <= MOST_TOKENS
+
+
+def later(reads: Callable[..., Reading], *said: Any) -> Later:
+    """An answer that is read by this once somebody asks, from what it says."""
+    made: Later = _new(Later, (reads, said))
+    return made
 
 
 def reading(
@@ -330,17 +408,23 @@ def believable(usage: Usage | None) -> bool:
     return sum(filter(None, usage)) <= MOST_TOKENS or max(filter(None, usage)) <= MOST_TOKENS
 
 
+def beyond_belief(usage: Usage | None) -> ValueError:
+    """What is said of counts that are not `believable`."""
+    counts = {} if usage is None else usage._asdict()
+    beyond = ", ".join(f"{n:,} for {part}" for part, n in counts.items() if n is not None and n > MOST_TOKENS)
+    return ValueError(f"the provider reports {beyond}, and no call has more than {MOST_TOKENS:,} tokens")
+
+
 def read_usage(node: object, shape: Shape, *, excludes_cache: bool = False) -> Usage | None:
     """The usage object `node` as a `Usage`, by its `shape`; `None` when it holds no count at all.
 
     With `excludes_cache` the reported input leaves the cached tokens out (Anthropic) and they are added.
     """
-    counts = None if type(node) is dict else shape.taken(node)
+    counts = shape.taken(node)
     if counts is None:
         found: list[int | None] = [*NO_COUNTS]
         _collect(node, shape, found)
-        if type(node) is not dict:
-            shape.learn(node)
+        shape.learn(node)
         counts = (*found,)
     if counts == NO_COUNTS:
         return None

@@ -139,7 +139,7 @@ class BedrockExchange:
                 result["body"], BodyWatch(call, result["ResponseMetadata"].get("HTTPHeaders", {})), BODY_METHODS
             )
         else:
-            return call.read(result)
+            return call.hear(result)
         return None
 
 

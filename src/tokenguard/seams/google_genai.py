@@ -99,7 +99,7 @@ class GoogleExchange:
             result._tokenguard_watch = Watch(call, _event)
             return None
         body = result.response_stream[0] if result.response_stream else ""
-        return call.read(_embeddings_facts(body) if self.api is EMBED else json.loads(body or "{}"))
+        return call.hear(_embeddings_facts(body) if self.api is EMBED else json.loads(body or "{}"))
 
 
 DEFAULT_ATTEMPTS = 5

@@ -52,10 +52,9 @@ class Exchange(SentExchange):
 
     made: Made
 
-    def read(self, result: Any, call: Call) -> Reading | None:
-        """Read a response; have a stream watched."""
-        reading = super().read(result, call)
-        return None if reading is None else with_cached(reading, count(self.made.told.get(CACHED)))
+    def hear(self, answer: Any, call: Call) -> Reading:
+        """See `SentExchange.hear`."""
+        return with_cached(call.read(answer), count(self.made.told.get(CACHED)))
 
 
 def _look(client: Any, args: list[Any], kwargs: dict[str, Any]) -> SentExchange | None:

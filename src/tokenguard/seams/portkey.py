@@ -32,7 +32,7 @@ class Exchange(SentExchange):
             tap(response, call)
             return None
         call.came_with(getattr(result, "_headers", None))
-        return call.read(result)
+        return call.hear(result)
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:

@@ -110,9 +110,9 @@ class StainlessExchange:
         """Read a model, or the JSON of a raw response; put a tap on what is yet to be read."""
         response = _unread_or_raw(result)
         if response is None:
-            return call.read(result)
+            return call.hear(result)
         if not self.stream and hasattr(response, "_content"):
-            return call.read(decoded_body(response))
+            return call.hear(decoded_body(response))
         tap(response, call)
         return None
 

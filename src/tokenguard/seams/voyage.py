@@ -22,7 +22,7 @@ class VoyageExchange(SentExchange):
 
     def read(self, result: Any, call: Call) -> Reading | None:
         """Read the decoded answer."""
-        return call.read(result.data)
+        return call.hear(result.data)
 
 
 def patch(module: ModuleType, meter: Meter, sdk: Sdk) -> Restore:

@@ -153,7 +153,7 @@ class RpcExchange:
         if self._method in DEFERRED:
             awaited.set(result.request_id)
         if not self.stream:
-            return call.read(plain(result))
+            return call.hear(plain(result))
         parts = Parts(call, _event)
         self.instead = parts.aread(result) if hasattr(result, "__aiter__") else Stream(result, parts)
         return None

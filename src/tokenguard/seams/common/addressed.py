@@ -28,7 +28,7 @@ class AddressedExchange(SentExchange):
     def read(self, result: Any, call: Call) -> Reading | None:
         """As the base does, and the headers where the body tells nothing."""
         reading = super().read(result, call)
-        if reading is not None and reading.usage is None:
+        if reading is not None and reading.usage is None and call.later is None:
             return reading._replace(usage=bedrock.read_headers(getattr(result, "headers", {})))
         return reading
 
