@@ -170,7 +170,9 @@ MODELS: tuple[Surface, ...] = (
         *_models(("llm.max_completion_tokens",), "livekit.agents*", "AgentSession"))),
 )  # fmt: skip
 
-_COMMON = frozenset({"openai", "google", "azure", "vertexai", "agents"})  # names that much other code has in it, too
+_COMMON = frozenset(
+    {"openai", "google", "azure", "vertexai", "agents", "camel"}
+)  # names that much other code has in it, too
 
 
 def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
