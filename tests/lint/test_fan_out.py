@@ -708,13 +708,17 @@ SURE |= {
 }
 
 
-@pytest.mark.parametrize("code", SURE.values(), ids=SURE)
-def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> None:
-    """Items that are data, and a request that is in sight."""
-    assert [f.rule for f in lint(TOP + code) if f.rule == "TG113"] == ["TG113"]
-
-
 UNSURE |= {
+    "what is asked with a prompt, by a name that says nothing": (
+        "class A:\n    async def f(self, lines):\n        await asyncio.gather(*[self.one(x) for x in lines])\n"
+        "    async def one(self, line):\n        prompt = PROMPT + line\n        return await self.writer.complete(prompt)"
+    ),
+    "what is handed a model": (
+        "from house import shorten\nasync def f(notes, llm):\n    await asyncio.gather(*[shorten(n, llm=llm) for n in notes])"
+    ),
+    "steps that a plan was read from": (
+        "import json\nasync def f(text):\n    subtasks = json.loads(text)\n    await asyncio.gather(*[title(s) for s in subtasks])"
+    ),
     "what is made for one question": (
         "async def f(user_query, examples):\n    pool = prompts_for(user_query, examples)\n"
         "    await asyncio.gather(*[title(p) for p in pool])"
@@ -748,10 +752,222 @@ def test_a_test_may_start_what_it_likes(lint) -> None:
     assert len(lint(code, "TG113", path="tests/test_load.py")) == 1
 
 
+LLM_OF_ANOTHER = (
+    "from house.models import LLM\nclass Reader:\n    def __init__(self, llm: LLM):\n        self.llm = llm\n"
+)
+SURE |= {
+    **{
+        f"a model of another package, by a thread: {asked}": (
+            f"{LLM_OF_ANOTHER}    def one(self, page):\n        try:\n            return {asked}\n        except ValueError:\n"
+            "            return None\n    def all(self, pages):\n        with ThreadPoolExecutor() as pool:\n"
+            "            return list(pool.map(self.one, pages))"
+        )
+        for asked in (
+            "self.llm.request([page])",
+            "self.llm.raw_completion(messages=[page])",
+            "self.llm.infer(page)",
+            "self.llm_engine.run(page)",
+            "self.llm(page)",
+            "self.vlm_model.describe(page)",
+        )
+    },
+    "a model's method that is handed to a pool": (
+        f"{LLM_OF_ANOTHER}    def all(self, text):\n        parts = cut(text)\n        with ThreadPoolExecutor() as pool:\n"
+        "            return [pool.submit(self.llm.request, part) for part in parts]"
+    ),
+    "a lambda that a pool is given": (
+        f"{LLM_OF_ANOTHER}    def all(self, notes):\n        with ThreadPoolExecutor() as pool:\n            futures = []\n"
+        "            for note in notes:\n                text = note.strip()\n"
+        "                futures.append(pool.submit(lambda: self.llm(text).text))"
+    ),
+    "a function of no parameters that a pool is given": (
+        "def f(notes):\n    with ThreadPoolExecutor() as pool:\n        for note in notes:\n            def go():\n"
+        "                return ask(note)\n            pool.submit(go)"
+    ),
+    "a pool on a stack of contexts": (
+        "from contextlib import ExitStack\ndef f(texts):\n    with ExitStack() as stack:\n"
+        "        pool = stack.enter_context(ThreadPoolExecutor())\n        return [pool.submit(ask, t) for t in texts]"
+    ),
+    "a client on a stack of contexts": (
+        "from contextlib import AsyncExitStack\nasync def f(texts):\n    async with AsyncExitStack() as stack:\n"
+        "        api = await stack.enter_async_context(AsyncOpenAI())\n"
+        "        await asyncio.gather(*[api.responses.create(model='m', input=t, max_output_tokens=5) for t in texts])"
+    ),
+    "a chain by threads, for what a class has split": (
+        "from langchain_openai import ChatOpenAI\nclass Graph:\n    def concepts(self, text, llm):\n"
+        "        chain = PROMPT | llm.with_structured_output(dict)\n        return chain.invoke({'text': text})\n"
+        "    def build(self, splits, llm):\n        with ThreadPoolExecutor() as pool:\n"
+        "            return {pool.submit(self.concepts, s.text, llm): i for i, s in enumerate(splits)}\n"
+        "def index(reader, documents):\n    splits, store = reader.read(documents)\n    return Graph().build(splits, None)"
+    ),
+    **{
+        f"{name} of a progress bar": (
+            f"from tqdm.{module} import {bar} as bar\nasync def f(texts):\n    jobs = [title(t) for t in texts]\n{waits}"
+        )
+        for name, module, bar, waits in (
+            ("as_completed", "asyncio", "tqdm_asyncio", "    for job in bar.as_completed(jobs):\n        await job"),
+            ("as_completed with colours", "auto", "tqdm", "    for job in bar.as_completed(jobs):\n        await job"),
+            ("gather", "asyncio", "tqdm_asyncio", "    await bar.gather(*jobs)"),
+        )
+    },
+    "tasks that a function makes": (
+        "def jobs(texts):\n    return [title(t) for t in texts]\nasync def f(texts):\n    await asyncio.gather(*jobs(texts))"
+    ),
+    "tasks after one that is always there": (
+        "async def f(texts, intro):\n    await asyncio.gather(title(intro), *[title(t) for t in texts])"
+    ),
+    "tasks in a list with others": (
+        "async def f(texts, intro):\n    await asyncio.gather(*[title(intro), *[title(t) for t in texts]])"
+    ),
+    "all batches of embeddings at once": (
+        "async def vectors(batch):\n    return await client.embeddings.create(model='m', input=batch)\n"
+        "async def f(texts):\n    batches = cut(texts, 20)\n    await asyncio.gather(*[vectors(b) for b in batches])"
+    ),
+    "embeddings of what is named for them": (
+        "def vector(embedding_model, chunk):\n    return embedding_model.generate_embedding(chunk)\n"
+        "def f(embedding_model, chunks):\n    with ThreadPoolExecutor() as pool:\n"
+        "        return [pool.submit(vector, embedding_model, c) for c in chunks]"
+    ),
+    "a function that asks a model, and is named for embeddings": (
+        "async def embed_with_summary(text):\n    return vector_of(await title(text))\n"
+        "async def f(texts):\n    await asyncio.gather(*[embed_with_summary(t) for t in texts])"
+    ),
+    "a few are written out only where the file tries it": (
+        "async def f(texts):\n    return await asyncio.gather(*[title(t) for t in texts])\n"
+        "if __name__ == '__main__':\n    asyncio.run(f(texts=['a', 'b']))"
+    ),
+    "a cut that somebody may want": (
+        "async def f(texts):\n    return await asyncio.gather(*[title(t) for t in texts])\n"
+        "def start(path, limit=0):\n    texts = open(path).readlines()\n    if limit > 0:\n        texts = texts[:limit]\n"
+        "    asyncio.run(f(texts))"
+    ),
+    "search terms of a file of them": (
+        "async def f(queries):\n    return await asyncio.gather(*[title(q) for q in queries])\n"
+        "def start(path):\n    with open(path) as f_in:\n        rows = [line.strip() for line in f_in.readlines()]\n"
+        "    asyncio.run(f(rows))"
+    ),
+    "all that is in groups": (
+        "async def f(rows):\n    days = {}\n    for row in rows:\n        if row.day not in days:\n            days[row.day] = []\n"
+        "        days[row.day].append(row)\n    jobs = []\n    for day, notes in days.items():\n        for note in notes:\n"
+        "            jobs.append((day, title(note)))\n    await asyncio.gather(*[job[1] for job in jobs])"
+    ),
+    "a list with room for all": (
+        "import threading\ndef work(shared):\n    for i, line in enumerate(shared):\n"
+        "        threading.Thread(target=ask, args=(line,)).start()\n"
+        "def start(path):\n    lines = open(path).readlines()\n    shared = [None] * len(lines)\n"
+        "    for i, line in enumerate(lines):\n        shared[i] = line[:-1]\n    work(shared)"
+    ),
+    **{
+        f"what asks a model in a task: {asked}": (
+            f"{made}\nasync def f(texts):\n    await asyncio.gather(*[{asked} for t in texts])"
+        )
+        for made, asked in (
+            ("import openai", "openai.Embedding.acreate(model='m', input=t)"),
+            ("import replicate", "replicate.async_run('m', input={'prompt': t})"),
+            (
+                "from huggingface_hub import AsyncInferenceClient\napi = AsyncInferenceClient()",
+                "api.text_generation(t)",
+            ),
+            ("from semantic_kernel import Kernel\nkernel = Kernel()", "kernel.invoke(FUNCTION, text=t)"),
+            ("from house import metric", "metric.a_measure(t)"),
+            ("from asyncer import asyncify", "asyncify(ask)(t)"),
+            ("from house import OpenRouterClient\napi = OpenRouterClient('k')", "api.send_request(t)"),
+            ("pictures = AsyncOpenAI()", "pictures.images.generate(model='m', prompt=t)"),
+            ("sound = AsyncOpenAI()", "sound.audio.transcriptions.create(model='m', file=t)"),
+        )
+    },
+    **{
+        f"what asks a model in a thread: {asked}": (
+            f"{made}\ndef one(t):\n    return {asked}\ndef f(rows):\n    with ThreadPoolExecutor() as pool:\n"
+            "        return [pool.submit(one, r) for r in rows]"
+        )
+        for made, asked in (
+            ("from crewai import Crew", "Crew(agents=[A], tasks=[B]).kickoff(inputs={'t': t})"),
+            ("from agents import Agent, Runner", "Runner.run_sync(Agent(name='a'), t)"),
+            ("from autogen import UserProxyAgent\nuser = UserProxyAgent('u')", "user.initiate_chat(OTHER, message=t)"),
+            (
+                "import requests\ndef body(t):\n    return {'model': 'm', 'messages': [t]}",
+                "requests.post(URL, json=body(t))",
+            ),
+            ("import requests", "requests.post(URL, json={'contents': [t], 'generationConfig': {}})"),
+            ("import requests", "requests.post(URL, json=dict(messages=[t], temperature=0))"),
+        )
+    },
+    "a chain that a class has made": (
+        "from langchain_core.prompts import ChatPromptTemplate\nclass Grader:\n    def __init__(self, llm):\n"
+        "        self.grader = ChatPromptTemplate.from_template('x') | llm\n    def all(self, documents):\n"
+        "        with ThreadPoolExecutor() as pool:\n            return list(pool.map(lambda d: self.grader.invoke(d), documents))"
+    ),
+    "a column of a table": "async def f(df):\n    await asyncio.gather(*df['text'].apply(title))",
+    "what an object has read": (
+        "class A:\n    def __init__(self, path):\n        self.notes = load(path)\n    async def f(self):\n"
+        "        await asyncio.gather(*[title(n) for n in self.notes])"
+    ),
+    "an agent of a framework, by its name": (
+        "from pydantic_ai import Agent\nfrom house import make\nclass A:\n    def __init__(self):\n        self.agent = make()\n"
+        "    async def one(self, t):\n        return await self.agent.run(t)\n    async def f(self, texts):\n"
+        "        await asyncio.gather(*[self.one(t) for t in texts])"
+    ),
+    "sections that are read": (
+        "def extract_facts(section):\n    return ask(section)\ndef f(sections):\n    with ThreadPoolExecutor() as pool:\n"
+        "        return [pool.submit(extract_facts, s) for s in sections]"
+    ),
+    "documents that are put into an order": (
+        f"{LLM_OF_ANOTHER}    def run(self, documents, query):\n        with ThreadPoolExecutor() as pool:\n"
+        "            return [pool.submit(lambda: self.llm(d.text)) for d in documents]"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", SURE.values(), ids=SURE)
+def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> None:
+    """Items that are data, and a request that is in sight."""
+    assert [f.rule for f in lint(TOP + code) if f.rule == "TG113"] == ["TG113"]
+
+
 BOUNDED = {
-    "embeddings by a model's name": (
-        "async def aembed_query(text):\n    return await asyncio.to_thread(client.invoke_model, text)\n"
-        "async def f(texts):\n    await asyncio.gather(*[aembed_query(t) for t in texts])"
+    **{
+        f"what a model's object does without asking: {method}": (
+            f"{LLM_OF_ANOTHER}    def one(self, page):\n        return self.llm.{method}(page)\n    def all(self, pages):\n"
+            "        with ThreadPoolExecutor() as pool:\n            return list(pool.map(self.one, pages))"
+        )
+        for method in ("generate_prompt", "create_messages", "get_token_count", "format", "set_page_count", "count")
+    },
+    **{
+        f"as few as {over} says": f"async def f(ids, args, rubric):\n    await asyncio.gather(*[title({item}) for {target} in {over}])"
+        for item, target, over in (
+            ("part", "part", "chunks(ids, args.threads)"),
+            ("text", "criteria, text", "rubric.items()"),
+            ("db", "db", "args.active_dbs"),
+        )
+    },
+    "a post that holds up the loop": (
+        "import requests\nasync def one(t):\n    answer = requests.post(URL, json={'model': 'm', 'messages': [t]})\n"
+        "    return answer.json()\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a prompt that is made in a thread": (
+        f"{LLM_OF_ANOTHER}    async def one(self, loop, text):\n"
+        "        return await loop.run_in_executor(None, self.llm.generate_prompt, text)\n"
+        "    async def all(self, loop, texts):\n        await asyncio.gather(*[self.one(loop, t) for t in texts])"
+    ),
+    "a model whose own method has a bound": (
+        "class LLM:\n    async def request(self, text):\n        async with self.semaphore:\n            return await title(text)\n"
+        "class Reader:\n    def __init__(self, llm: LLM):\n        self.llm = llm\n    async def one(self, text):\n"
+        "        return await self.llm.request(text)\n    async def all(self, texts):\n"
+        "        await asyncio.gather(*[self.one(t) for t in texts])"
+    ),
+    "a model that holds up the loop": (
+        f"{LLM_OF_ANOTHER}    async def one(self, page):\n        said = self.llm.request(page)\n        return said\n"
+        "    async def all(self, pages):\n        await asyncio.gather(*[self.one(p) for p in pages])"
+    ),
+    "embeddings on this machine": (
+        "from sentence_transformers import SentenceTransformer\ndef vector(embedder, chunk):\n    return embedder.embed(chunk)\n"
+        "def f(embedder, chunks):\n    with ThreadPoolExecutor() as pool:\n"
+        "        return [pool.submit(vector, embedder, c) for c in chunks]"
+    ),
+    "a list that is cut if it is too long": (
+        "async def f(texts):\n    if len(texts) > 5:\n        texts = texts[:5]\n"
+        "    return await asyncio.gather(*[title(t) for t in texts])"
     ),
     **{
         f"a turn that is waited for: {turn}": (

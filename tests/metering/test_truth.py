@@ -626,6 +626,26 @@ def test_what_copilot_charges(installed, spans, base_url, usd):
     assert spans.attributes.get("tokenguard.cost.source") == ("reported" if usd else None)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("usage", "usd"), [(None, None), (RESPONSE_USAGE, 1000 * 2.5e-6 + 100 * 10e-6)])
+def test_a_response_that_has_failed_without_saying_why(installed, spans, stream, usage, usd):
+    """`status` alone says it, as gateways have it: it is an error, and costs what is told, or nothing."""
+    body = {**response(usage), "status": "failed", "error": None}
+
+    def send(request):
+        if not stream:
+            return httpx2.Response(200, json=body)
+        event = json.dumps({"type": "response.failed", "response": body, "sequence_number": 0})
+        said = f"event: response.failed\ndata: {event}\n\n"
+        return httpx2.Response(200, text=said, headers={"content-type": "text/event-stream"})
+
+    made = openai_client(send).responses.create(model="gpt-4o", input="x", stream=stream)
+    if stream:
+        list(made)
+    assert spans.attributes["error.type"] == "failed"
+    assert spans.attributes.get("tokenguard.cost.usd") == (None if usd is None else pytest.approx(usd))
+
+
 def test_errors_with_status_200_of_what_makes_no_text(installed, spans):
     """A moderation is billed by the request, and a film by its seconds: of an error there are none."""
     client = openai_client(answered({"error": {"code": "rate_limited", "message": "Later."}}))

@@ -373,6 +373,10 @@ def test_text_alone_is_charged_as_everything_is(monkeypatch):
         ("azure.ai.openai", "container", Usage(request=2), "1g", 0.066, None),
         ("aws.bedrock", "amazon.titan-embed-image-v1", Usage(input=1_000_000, images=2), None, 0.80012, None),
         ("aws.bedrock", "amazon.titan-embed-image-v1", Usage(images=2), None, 0.00012, None),
+        ("aws.bedrock", "cohere.embed-english-v3", Usage(input=1_000_000), None, 0.1, None),
+        ("aws.bedrock", "cohere.embed-english-v3", Usage(input=1_000, images=1), None, 0.0002, "unchecked_price"),
+        ("aws.bedrock", "global.cohere.embed-v4:0", Usage(input=1_000_000), None, 0.12, None),
+        ("aws.bedrock", "cohere.embed-v4:0", Usage(input=1_000, input_image=1_000), None, 0.00047, "unchecked_price"),
     ],
 )
 def test_units(price, provider, model, usage, variant, usd, basis):

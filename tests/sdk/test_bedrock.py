@@ -210,6 +210,35 @@ def test_embeddings(installed, spans):
     assert attributes["tokenguard.cost.status"] == "exact"
 
 
+COHERE_ANSWER = {"embeddings": {"float": [[0.5]]}, "response_type": "embeddings_by_type"}
+PICTURE = "data:image/png;base64,AA"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "answer", "usd"),
+    [
+        ("amazon.titan-embed-image-v1", {"inputText": "Hi", "inputImage": "AA"}, {"inputTextTokenCount": 11}, 688e-7),
+        ("amazon.titan-embed-image-v1", {"inputImage": "AA"}, {"inputTextTokenCount": 0}, 6e-5),
+        ("amazon.titan-embed-image-v1", {"inputText": "Hi"}, {"inputTextTokenCount": 11}, 88e-7),
+        ("cohere.embed-english-v3", {"texts": ["Hi"], "input_type": "search_query"}, COHERE_ANSWER, 11e-7),
+        ("cohere.embed-english-v3", {"images": [PICTURE], "input_type": "image"}, COHERE_ANSWER, 1e-4 + 11e-7),
+        ("us.cohere.embed-v4:0", {"texts": ["Hi"], "input_type": "search_query"}, COHERE_ANSWER, 11 * 0.12e-6),
+        (
+            "us.cohere.embed-v4:0",
+            {"inputs": [{"content": [{"type": "image_url", "image_url": {"url": PICTURE}}]}], "input_type": "image"},
+            COHERE_ANSWER,
+            11 * 0.47e-6,
+        ),
+    ],
+)
+def test_embeddings_of_pictures(model, body, answer, usd, installed, spans):
+    """Pictures that are embedded are counted in the request; the price of text alone is exact, and that of Titan's."""
+    stubbed({"embedding": [0.5], **answer}, model, body, {"x-amzn-bedrock-input-token-count": "11"})
+    assert spans.attributes["tokenguard.cost.usd"] == pytest.approx(usd)
+    sure = "titan" in model or "texts" in body
+    assert spans.attributes["tokenguard.cost.status"] == ("exact" if sure else "estimated")
+
+
 @pytest.mark.parametrize("model", FAMILIES)
 def test_caps_of_families(model, under, spans, monkeypatch):
     """A clamp goes where the family has its cap."""

@@ -37,13 +37,15 @@ def signed(usd: float) -> str:
 
 
 def decimals(usd: float) -> int:
-    """Of a dollar, of a part of one, of a request, and of a few tokens: the last is in nano-dollars.
+    """Of a dollar, of a part of one, of a request, and of a few tokens: in nano-dollars, if these say more.
 
-    >>> decimals(20.0), decimals(0.02), decimals(0.0002), decimals(0.0000002)
-    (2, 4, 6, 9)
+    >>> decimals(20.0), decimals(0.02), decimals(0.0002), decimals(0.000006), decimals(0.0000062)
+    (2, 4, 6, 6, 9)
     """
     size = abs(usd)
-    return 2 if size >= 1 or size == 0 else 4 if size >= 0.001 else 6 if size >= 0.00001 else 9
+    if size >= 0.001 or size == 0:
+        return 2 if size >= 1 or size == 0 else 4
+    return 6 if size >= 0.00001 or round(size, 6) == round(size, 9) > 0 else 9
 
 
 def account(usd: float) -> str:

@@ -10,12 +10,11 @@ from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
-from tokenguard.lint.sending import BOUND, mentions_bound
-from tokenguard.lint.syntax import Binding, last_name, walk
+from tokenguard.lint.sending import BOUND, function_of, mentions_bound
+from tokenguard.lint.syntax import Binding, last_name
 
 _DEPTH = 7  # names of lists of lists
-_GATHERS = frozenset({"asyncio.gather", "asyncio.as_completed", "asyncio.wait", "tqdm.asyncio.tqdm.gather",
-                      "tqdm.asyncio.tqdm_asyncio.gather", "tqdm.asyncio.tqdm.as_completed"})  # fmt: skip
+_GATHERS = lazy(r"asyncio\.(?:gather|as_completed|wait)|tqdm\.(?:\w+\.)?tqdm(?:_asyncio)?\.(?:gather|as_completed)")
 _GROUPS = ("asyncio.TaskGroup()", "anyio.create_task_group()", "trio.open_nursery()")
 _AT_ONCE = "a request for every item at once"
 _BY_THREADS = "as many requests at once as the pool makes threads"
@@ -42,12 +41,14 @@ def fan_outs(file: File) -> Iterator[FanOut]:
 
 
 def _gathered(file: File) -> Iterator[FanOut]:
-    for call in file.module.calls_of(("gather", "as_completed", "wait")):
-        if call.args and file.names.path(call.func) in _GATHERS:
-            first = call.args[0]
-            for task, sources in _tasks(file, first.value if isinstance(first, ast.Starred) else first, 0):
-                starter = _starter(file, task)
-                yield FanOut(call, starter.task if starter else task, sources, _AT_ONCE)
+    calls = file.module.calls_of(("gather", "as_completed", "wait"))
+    for call in sorted(calls, key=lambda c: (c.lineno, c.col_offset)):
+        if call.args and _GATHERS.fullmatch(file.names.path(call.func)):
+            starred = [arg.value for arg in call.args if isinstance(arg, ast.Starred)]
+            for listed in starred or call.args[:1]:
+                for task, sources in _tasks(file, listed, 0):
+                    starter = _starter(file, task)
+                    yield FanOut(call, starter.task if starter else task, sources, _AT_ONCE)
 
 
 def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, tuple[ast.expr, ...]]]:
@@ -66,11 +67,21 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             yield from _tasks(file, held, depth + 1)
         case ast.Call(func=ast.Name(id="map"), args=[function, *sources]):
             yield function, tuple(sources[:1])
+        case ast.Call(func=ast.Attribute(value=table, attr="apply" | "map"), args=[function, *_]):
+            yield function, (table,)
         case ast.Call(func=ast.Name(id="list" | "tuple" | "set"), args=[inner]):
             yield from _tasks(file, inner, depth + 1)
+        case ast.Call(func=ast.Name() | ast.Attribute() as func) if found_in := function_of(file, func):
+            if found_in[0] is file:  # a function that makes the tasks
+                for result in file.module.results(found_in[1]):
+                    yield from (made for made in _tasks(file, result, depth + 1) if _starter(file, made[0]) is None)
         case ast.BinOp(left=left, right=right):
             yield from _tasks(file, left, depth + 1)
             yield from _tasks(file, right, depth + 1)
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            for each in parts:
+                if isinstance(each, ast.Starred):
+                    yield from _tasks(file, each.value, depth + 1)
         case ast.Name(id=name):
             found = file.module.scope_at(node).lookup(name)
             scope, bindings = found or (None, [])
@@ -155,7 +166,7 @@ def _starter(file: File, node: ast.expr) -> _Starter | None:
         held, method = node.func.value, node.func.attr
         if path.startswith(_GROUPS) and method in ("create_task", "start_soon"):
             return _Starter(node.args[0], makers(file, held), _AT_ONCE)
-        if method == "submit" and len(node.args) > 1 and _open(file, held):
+        if method == "submit" and _open(file, held):
             return _Starter(node.args[0], makers(file, held), _BY_THREADS)
     return _Starter(node.args[0], _waits(file, node), _AT_ONCE) if _LOOPS.fullmatch(path) else None
 
@@ -169,7 +180,8 @@ def _waits(file: File, start: ast.Call) -> Collection[ast.AST]:
     """What waits for tasks in the function around a start: gathers, joins, and `await task`."""
     place = file.module.function_of(start)
     calls = (call for call in file.module.calls_of(_WAITS) if file.module.function_of(call) is place)
-    awaited = (n for n in walk(place or file.module.tree) if isinstance(n, ast.Await) and isinstance(n.value, ast.Name))
+    awaits = (n for n in file.module.all(ast.Await) if isinstance(n, ast.Await) and isinstance(n.value, ast.Name))
+    awaited = (n for n in awaits if place is None or place in file.module.ancestors(n))
     return {*(call for call in calls if not _text_join(call)), *awaited}
 
 

@@ -166,6 +166,11 @@ def _calls(file: File, values: list[ast.expr | None], depth: int) -> list[ast.Ca
         for branch in branches:
             if isinstance(branch, ast.Await):
                 branch = branch.value
+            match branch:
+                case ast.Call(
+                    func=ast.Attribute(attr="enter_context" | "enter_async_context"), args=[ast.expr() as held]
+                ):
+                    branch = held
             if isinstance(branch, ast.Call):
                 made.append(branch)
             elif isinstance(branch, ast.Name | ast.Attribute) and depth < _DEPTH:

@@ -46,6 +46,8 @@ class Names:
                 return self._attribute_of_self(node, attr, depth)
             case ast.Attribute(value=value, attr=attr):
                 return f"{self.path(value, depth)}.{attr}"
+            case ast.Call(func=ast.Attribute(attr="enter_context" | "enter_async_context"), args=[entered]):
+                return self.path(entered, depth)
             case ast.Call(func=func):
                 return self._result(self.path(func, depth), depth)
             case ast.Await(value=value) | ast.NamedExpr(value=value) | ast.Starred(value=value):

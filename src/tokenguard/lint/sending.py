@@ -11,7 +11,7 @@ from tokenguard.lint.names import is_double
 from tokenguard.lint.pools import in_closed_pool, run_in_executor
 from tokenguard.lint.reach import given
 from tokenguard.lint.rulebook import File, called
-from tokenguard.lint.surface import CLIENTS, surface_of
+from tokenguard.lint.surface import CLIENTS, EMBEDDINGS, matcher, surface_of
 from tokenguard.lint.syntax import Function, below, last_name, spelling, walk
 
 _DEPTH = 7  # helpers between the start of a task and its request
@@ -40,6 +40,15 @@ _ALWAYS_ASKS = frozenset(
         "invoke_prompt",
         "a_initiate_chat",
         "a_generate_reply",
+        "kickoff",
+        "initiate_chat",
+        "convert_to_graph_documents",
+        "aconvert_to_graph_documents",
+        "a_measure",
+        "single_turn_ascore",
+        "multi_turn_ascore",
+        "aevaluate_response",
+        "aevaluate_strings",
     }
 )
 _OF_MODELS = lazy(
@@ -50,6 +59,13 @@ _OF_MODELS = lazy(
 )
 _OF_ONE_MODEL = lazy(r"a?(?:complete|chat|generate|invoke|ask)(?:_\w+)?")  # create and query are a table's, too
 # The address of a request that is made without an SDK.
+_WAITS = lazy(r"(?:requests|httpx)\.(?:Session\(\)\.|Client\(\)\.)?\w+$")  # a coroutine waits for these
+_BODIES = {
+    "model": {"messages", "prompt", "input", "contents"},
+    "messages": {"temperature", "max_tokens", "max_completion_tokens", "top_p"},
+    "contents": {"generationConfig", "generation_config", "systemInstruction", "system_instruction", "safetySettings"},
+    "inputs": {"parameters"},
+}  # fmt: skip
 _POSTS = frozenset({"post", "request", "stream"})
 _ADDRESS = lazy(
     r"/chat/completions|/v1/(?:messages|responses|completions|complete)\b|/api/(?:generate|chat)\b|[gG]enerateContent\b"
@@ -67,8 +83,9 @@ _OF_CHAINS = frozenset(
 _TOOL = lazy(r"^(?!_*(?:get|list|load|make|build|bind|format)_)(?:\w*_)?tools?(?:_|$)")
 _VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
 _MODEL = lazy(
-    r"(?:^|[._])_?(?:(?:[lv]lm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)(?:_client|_service|_provider|_instance)?"
-    rf"|(?:{_VENDORS}|model)_client)$",
+    r"(?:^|[._])_?(?:(?:[lv]lm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)"
+    r"(?:_client|_service|_provider|_instance|_model|_engine|_backend|_interface|_api|_wrapper)?"
+    rf"|(?:{_VENDORS}|model)_(?:client|service|provider|api|handler|wrapper))$",
     re.IGNORECASE,
 )
 # What a model has that asks nothing, and a function that is the model: `await self.llm(prompt)`.
@@ -77,15 +94,25 @@ _ASKS_NOTHING = lazy(
     r"|with_\w*|set_\w*|add_\w*|is_\w+|has_\w+|list_\w*|supports\w*|stats|health\w*|check_health|ping|copy|model_\w+|parse\w*|format\w*"
     r"|get_(?!.*(?:response|answer|completion|reply|chat))\w*|\w*tokens?)"
 )
+# What a model is asked with by a thread: only what says so, as a model's object has other methods, too.
+_ASKS_OUT = lazy(
+    r"_?(?:\w+_)?a?(?:ask|answer|call|chat|complet(?:e|ions?)|create|generat(?:e|ion)|infer(?:ence)?|invoke|predict|prompt|query|request"
+    r"|respond|run|send|extract|summari[sz]e|classify|translate|transcribe|evaluate|analy[sz]e|describe|think|reply)(?:_\w+)?"
+)
+_PREPARES = lazy(
+    r"^_?(?:build|create|generate|make|prepare|prompt)\w*_(?:prompts?|messages|requests?|params|payload|config|template|schema|client|model|id|key|file|dir)$"
+)
 _IS_MODEL = lazy(r"(?:^|\.)_?llm(?:_(?:call|callable|fn|func|function))?$")
 # A client or a model by the class that makes it, whatever the object is called.
 _MODEL_MADE = lazy(
-    r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel)(?:Client|Provider|Service|Model)?\(\)$"
+    r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel|OpenRouter|Ollama|DeepSeek|Mistral|Groq|Bedrock|Perplexity)"
+    r"(?:Async|API)?(?:Client|Provider|Service|Model|Wrapper)?\(\)$"
 )
 _SAYS_SO = lazy(
     rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_\w+)?"
     rf"|_?(?:{_VENDORS})_(?:call|generate|complete|completion|ask|query|chat|invoke)(?:_\w*(?:async|json|text|api|retry))?"
 )
+_PROMPT = lazy(r"(?:^|_)(?:prompts?|messages)$")
 _REQUESTS = lazy(
     r"_?a?(?:send|call|ask|chat|complet|create|generat|request|fetch|query|invoke|prompt|get_(?:chat|complet|response))\w*"
 )
@@ -94,13 +121,25 @@ _OF_MODULES = lazy(
     r"openai\.(?:ChatCompletion|Completion|chat\.completions|completions|responses)\.create"
     r"|litellm\.(?:completion|responses)|ollama\.(?:chat|generate)"
 )
-_SYNCHRONOUS = frozenset({"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion"})
+_SYNCHRONOUS = frozenset(
+    {"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion", "kickoff",
+     "initiate_chat", "convert_to_graph_documents"}
+)  # fmt: skip
 _LISTED = ast.List | ast.ListComp | ast.GeneratorExp | ast.Tuple
 _BLOCKING = tuple(f"{path}()" for path in CLIENTS if "Async" not in path)
-_EMBEDS = lazy(r"(?:^|_)a?(?:embed|embedding|embeddings)(?:_|$)", re.IGNORECASE)
+# What asks for vectors, of what is named for them; and what makes them on this machine.
+_EMBEDS = lazy(
+    r"a?(?:(?:get|generate|create|make|fetch|compute)_)?(?:text_|query_|chunk_)?embed(?:dings?)?"
+    r"(?:_(?:async|query|queries|documents?|texts?|content|chunks?|batch|many|one))*"
+)
+_EMBEDDER = lazy(
+    r"(?:^|[._])\w*embed(?:d(?:ings?|er)(?:_?(?:model|client|service|provider|function|api))?)?$", re.IGNORECASE
+)
+_EMBEDS_HERE = lazy(rb"sentence_transformers|SentenceTransformer|HuggingFace|fastembed|from transformers|import torch")
+_EMBEDDING_CALLS = matcher(EMBEDDINGS)
 _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
-_AGENT = lazy(r"(?:^|[._])agent$")
+_AGENT = lazy(r"(?:^|[._])agent(?:\(.*\))?$", re.DOTALL)
 _RUNNERS = lazy(
     r"pydantic_ai\.(?:.*\.)?Agent\(\)\.run(?:_sync)?|agents\.(?:run\.)?Runner\.run(?:_sync|_streamed)?"
     r"|.*\bcreate_(?:react_)?agent\(\)\.a?invoke"
@@ -113,10 +152,22 @@ _FRAMEWORKS = lazy(
     r"\.(?:a?run|run_async|invoke_async|on_messages)"
     r"|dspy\.(?:ChainOfThought|Predict|ReAct|ProgramOfThought|CodeAct|Refine|BestOfN)\(\)(?:\.acall)?"
     r"|llama_index\..*(?:_engine|QueryEngine|ChatEngine|Agent)\(\)\.a?(?:query|chat)|lightrag\.(?:.*\.)?LightRAG\(\)\.a?query"
+    r"|huggingface_hub\.(?:.*\.)?(?:Async)?InferenceClient\(\)\.text_generation|semantic_kernel\.(?:.*\.)?Kernel\(\)\.invoke|replicate\.(?:async_)?run"
+    r"|.+\.(?:images\.(?:generate|edit)|audio\.(?:transcriptions|translations|speech)\.create)"
+)
+_RUNS_AGENTS = frozenset(
+    {"run", "arun", "run_async", "run_sync", "run_stream", "chat", "achat", "ask", "execute", "generate"}
+)
+_AGENT_FRAMEWORKS = lazy(
+    rb"(?:import|from) (?:pydantic_ai|agents|agno|phi|autogen\w*|smolagents|crewai|llama_index|langchain\w*|langgraph"
+    rb"|strands|google\.adk|semantic_kernel|camel|agent_framework|openai|anthropic|claude_agent_sdk|haystack|metagpt|swarms)\b"
 )
 _AN_AGENT = lazy(r"(?:agents|pydantic_ai|agno|autogen_agentchat)\.(?:.*\.)?\w*Agent\(\)")
 _RUNS_SOMETHING = lazy(r"(?:^|_)(?:run|ask|call|invoke|execute|query|prompt)(?:_|$)|(?:^|_)with_retr")
-_ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
+_ASKED = lazy(
+    r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt|program|predictor",
+    re.IGNORECASE,
+)
 
 
 def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
@@ -152,6 +203,8 @@ def _runs(file: File, function: ast.expr, depth: int, surely: bool) -> bool:
     if (
         is_call
         or _asks_by(file, function)
+        or _asks_out(file, function)
+        or _embeds(file, function)
         or _FRAMEWORKS.fullmatch(_path(file, function))
         or any(_MODEL_CALLED.fullmatch(o.names.path(m)) for o, m in _objects(file, function))
     ):
@@ -176,11 +229,13 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if _FRAMEWORKS.fullmatch(_path(file, func)):
         return not _holds_up(file, call)
     if isinstance(file.module.parents.get(call), ast.Await) and (
-        _of_a_model(call) or _runs_an_agent(func) or _is_handed_an_agent(file, call)
+        _of_a_model(call) or _runs_an_agent(file, func) or _is_handed_an_agent(file, call)
     ):
-        return True
+        return not _bounds(file, func)
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
-        return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
+        return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call)) and not _bounds(file, func)
+    if _asks_out(file, func) or _embeds(file, func):
+        return not _holds_up(file, call) and not _bounds(file, func)
     if (
         last_name(func) in _OF_CHAINS
         and _CHAIN.search(_of(func))
@@ -197,9 +252,30 @@ def _of_a_model(call: ast.Call) -> bool:
     return bool(_MODEL.search(_of(call.func))) and not _ASKS_NOTHING.fullmatch(last_name(call.func))
 
 
-def _runs_an_agent(func: ast.expr) -> bool:
-    """Whether an agent is run by the name of the method: `await agent.arun(text)`."""
-    return last_name(func) == "arun" and bool(_AGENT.search(_of(func)))
+def _asks_out(file: File, func: ast.expr) -> bool:
+    """Whether a model is asked, for a thread to wait for: `self.llm.request(messages)`, `self.llm(prompt)`."""
+    if _IS_MODEL.search(spelling(func) or ""):
+        return True
+    name = last_name(func)
+    if not _ASKS_OUT.fullmatch(name) or _ASKS_NOTHING.fullmatch(name) or _PREPARES.search(name):
+        return False
+    return bool(_MODEL.search(_of(func)) or _MODEL_MADE.search(file.names.path(func).rpartition(".")[0]))
+
+
+def _embeds(file: File, func: ast.expr) -> bool:
+    """Whether an embeddings API is asked, by an SDK or by what is named for it, and not a model on this machine."""
+    if _EMBEDDING_CALLS.fullmatch(file.names.path(func)):
+        return True
+    by_name = _EMBEDDER.search(_of(func)) and _EMBEDS.fullmatch(last_name(func))
+    return bool(by_name) and not _EMBEDS_HERE.search(file.module.source)
+
+
+def _runs_an_agent(file: File, func: ast.expr) -> bool:
+    """Whether an agent is run, by its name and the method's, in a file of a framework: `await agent.run(text)`."""
+    name = last_name(func)
+    if name != "arun" and not (name in _RUNS_AGENTS and _AGENT_FRAMEWORKS.search(file.module.source)):
+        return False
+    return bool(_AGENT.search(_of(func)))
 
 
 def _is_handed_an_agent(file: File, call: ast.Call) -> bool:
@@ -211,7 +287,7 @@ def _is_handed_an_agent(file: File, call: ast.Call) -> bool:
 
 def runs_agent(file: File, call: ast.Call) -> bool:
     """Whether a call runs an agent of a known framework."""
-    return _RUNNERS.fullmatch(_path(file, called(call))) is not None
+    return any(_RUNNERS.fullmatch(_path(file, func)) for func in {call.func, called(call)})
 
 
 def _asked_for(file: File, call: ast.Call) -> bool:
@@ -250,13 +326,13 @@ def _asks_by(file: File, func: ast.expr) -> bool:
         return True
     asked = name in _ASKS and (_ASKED.search(of) or _MODEL_CALLED.match(path) or _ASKED.search(_made_as(file, func)))
     of_model = _MODEL.search(of) or _MODEL_MADE.search(path.rpartition(".")[0])
-    return bool(asked or (of_model and _OF_MODELS.fullmatch(name)))
+    return bool(asked or (of_model and _OF_MODELS.fullmatch(name) and not _PREPARES.search(name)))
 
 
 def _made_as(file: File, func: ast.expr) -> str:
     """How the object that a method is called of is made, as it is spelled: `chain.with_retry()`, `prompt | llm`."""
     held = func.value if isinstance(func, ast.Attribute) else func
-    made = file.written(held)
+    made = _attribute(file, held)
     made = made.func if isinstance(made, ast.Call) else made
     return ast.unparse(made) if made is not held and isinstance(made, ast.Name | ast.Attribute | ast.BinOp) else ""
 
@@ -270,11 +346,13 @@ def _posts(file: File, call: ast.Call) -> bool:
     """Whether a call posts to the address of a model's API: `session.post("https://.../chat/completions", ...)`."""
     if last_name(call.func) not in _POSTS:
         return False
+    if _WAITS.match(file.names.path(call.func)) and _holds_up(file, call):
+        return False
     given = [*call.args[:2], *(k.value for k in call.keywords if k.arg == "url")]
-    body = [file.written(k.value) for k in call.keywords if k.arg in ("json", "data")]
-    if any(_is_body(file, node) for node in body):
+    body = [k.value for k in call.keywords if k.arg in ("json", "data", "content")]
+    if any(_is_body(file, node) for node in (*body, *call.args[1:2])):
         return True
-    return any(_ADDRESS.search(text) for node in map(file.written, given) for text in _spelled(node))
+    return any(_ADDRESS.search(text) for node in given for text in _spelled(_attribute(file, node)))
 
 
 def _spelled(node: ast.expr) -> Iterator[str]:
@@ -288,10 +366,27 @@ def _spelled(node: ast.expr) -> Iterator[str]:
 
 def _is_body(file: File, body: ast.expr) -> bool:
     """Whether a post's body is a request of a model: it names the model, and has a prompt or messages."""
-    if isinstance(body, ast.Call) and last_name(body.func) == "dumps" and body.args:
-        body = file.written(body.args[0])
-    keys = {file.constant(key) for key in body.keys} if isinstance(body, ast.Dict) else set()
-    return "model" in keys and bool(keys & {"messages", "prompt"})
+    written = _attribute(file, body)
+    if isinstance(written, ast.Call) and last_name(written.func) == "dumps" and written.args:
+        return _is_body(file, written.args[0])
+    keys = _keys(file, written)
+    if isinstance(body, ast.Name) and (found := file.module.scope_at(body).lookup(body.id)):
+        keys |= {part.target for part in found[0].names.get(f"{body.id}[]", ())}
+    return any(keys >= {key} and keys & others for key, others in _BODIES.items())
+
+
+def _keys(file: File, body: ast.expr, depth: int = 0) -> set[object]:
+    """The keys of a dict that is written out, by `dict(...)`, or in a function of the project that makes it."""
+    match body:
+        case ast.Dict(keys=keys):
+            return {file.constant(key) for key in keys}
+        case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+            return {keyword.arg for keyword in keywords}
+        case ast.Call(func=ast.Name() | ast.Attribute() as func) if depth == 0 and (found := function_of(file, func)):
+            other, function = found
+            made = (_keys(other, other.written(result), depth + 1) for result in other.module.results(function))
+            return set().union(*made)
+    return set()
 
 
 def _says_so(file: File, call: ast.Call, of: str) -> bool:
@@ -299,13 +394,27 @@ def _says_so(file: File, call: ast.Call, of: str) -> bool:
     name = last_name(call.func)
     if _SAYS_SO.fullmatch(name):
         return not _bounds(file, call.func)
+    if isinstance(file.module.parents.get(call), ast.Await | _LISTED) and _is_given_a_prompt(file, call):
+        return True
     if not isinstance(call.func, ast.Attribute):
         return False
     if _GATEWAY.fullmatch(last_name(call.func.value)):
         return name.startswith(("acreate", "agenerate", "acomplete", "achat"))
-    if name in ("run", "arun"):  # awaited: of a thread or a script, `agent.run()` may be anything
+    if name in _RUNS_AGENTS:  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
     return False
+
+
+def _is_given_a_prompt(file: File, call: ast.Call) -> bool:
+    """Whether what cannot be followed is given a prompt, or a model with something to ask: `complete(prompt)`."""
+    given = [last_name(arg) for arg in call.args[:3]]
+    named = [keyword.arg or "" for keyword in call.keywords]
+    asked = any(_PROMPT.search(name) for name in (*given, *named)) and _ASKS_OUT.fullmatch(last_name(call.func))
+    handed = len(given) + len(named) > 1 and any(_MODEL.search(name) for name in (*given, *named))
+    if not (asked or handed) or not isinstance(call.func, ast.Name | ast.Attribute) or run_in_executor(call):
+        return False
+    found = function_of(file, call.func)
+    return found is None or all(map(_says_nothing, found[1].body))
 
 
 def _path(file: File, func: ast.expr) -> str:
@@ -336,8 +445,6 @@ def _reaches(file: File, func: ast.expr, depth: int, surely: bool) -> bool:
             unfollowed[func, surely] = any(_runs(file, one, depth + 1, surely) for one in _stands_for(file, func))
         return unfollowed[func, surely]
     other, function = found
-    if _EMBEDS.search(function.name):
-        return False  # TG111 speaks of these
     known: dict[tuple[Function, bool], bool] = other.memory.setdefault("reaches", {})
     if (function, surely) not in known:
         known[function, surely] = False  # a circle adds nothing

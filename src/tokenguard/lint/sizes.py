@@ -27,12 +27,12 @@ _PIECES = lazy(
     r"(?:^|_)(?:chunks|splits|segments|paragraphs|sentences|passages|pages|rows|records|lines|transcripts|articles|essays)$",
     re.IGNORECASE,
 )
+_SECTIONS = lazy(r"(?:^|_)sections$")
+_READS = lazy(r"(?:^|_)(?:annotate|classify|extract|label|parse|tag|translate|vectori[sz]e)(?:_|$)")
 _FINDS = lazy(r"(?:^|_)(?:search|retrieve|relevant_documents)(?:_|$)")  # what is found is as few as was asked for
 # What is read for one question was retrieved: few pieces.
 _QUESTION = lazy(r"(?:^|_)(?:question|query)$")
-_RETRIEVED = lazy(
-    r"(?:^|_)(?:doc|document|context|passage|chunk|result|source|snippet|node|evidence|url|link)s?(?:_|$)"
-)
+_RETRIEVED = lazy(r"(?:^|_)(?:doc|context|passage|chunk|result|source|snippet|node|evidence|url|link)s?(?:_|$)")
 _QUESTIONS = lazy(
     r"(?:^|_)(?:prompts|questions|queries|fields|attributes|entities|keywords|key_?phrases|terms|concepts)$"
 )
@@ -45,13 +45,18 @@ _BATCHED = lazy(r"batch|chunk|group|slice|window|islice|range\([^()]*,[^()]*,", 
 _BATCH = lazy(r"(?:^|_)batch$|^batch_\w+s$")
 # What is few, however it came to be: a list of those who are asked, or of the sides from which one text is looked at.
 _TEAM = lazy(
-    r"(?:^|[._])(?:agents?|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
+    r"(?:^|[._])(?:agents?|modes|(?:[a-z]+_)?dbs|databases|collections|indexes|knowledge_bases|models|llms|clients|metrics|judges|providers|personas|retrievers|variants|chains|types|aspects"
     r"|categories|criteria|filters|dimensions|perspectives|strategies|styles|languages|searches|experts|researchers|reviewers"
     r"|evaluators|\w*(?:model|agent|llm|provider|metric|client|persona|role)_(?:list|keys|names|ids|configs)"
     r"|(?:sub|search|expanded|rewritten|refined|generated)_?(?:queries|questions))$",
     re.IGNORECASE,
 )
-_ONE_OF_A_TEAM = lazy(r"(?:^|_)(?:role|agent|model|llm|persona|provider|judge|language)(?:_(?:name|id|key))?$")
+_ONE_OF_A_TEAM = lazy(
+    r"(?:^|_)(?:role|agent|model|llm|persona|provider|judge|language|criteria|criterion|dimension|aspect|metric|mode|db)"
+    r"(?:_(?:name|id|key))?$"
+)
+_PLANNED = lazy(r"(?:^|_)(?:sub_?(?:tasks|questions|queries)|plans?|steps)$")  # whatever they are read from
+_WORKERS = lazy(r"(?:^|_)(?:threads|workers|jobs|cores|cpus|processes|parallel(?:ism)?)$")
 _SOME = lazy(r"islice|sample|nlargest|^head$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
@@ -98,7 +103,7 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
         ):
             return True  # batch["text"].tolist()
         case ast.Call():
-            return _cut_to_size(file, listed)
+            return _cut_to_size(file, listed) or any(_WORKERS.search(last_name(arg)) for arg in listed.args[1:])
         case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
             return True
         case ast.Subscript(slice=ast.Constant(value=str())):
@@ -167,8 +172,20 @@ def _given_few(file: File, name: ast.Name, most: int) -> bool:
     found = file.module.scope_at(name).lookup(name.id)
     if found is None or found[1][0].kind != "param" or not isinstance(found[0].node, Function):
         return False
-    known = [value for value in given(file, found[0].node, name.id) if file.module.scope_at(value) is not found[0]]
+    known = [v for v in _callers_give(file, found[0].node, name.id) if file.module.scope_at(v) is not found[0]]
     return bool(known) and all(few(file, value, most) for value in known)
+
+
+def _callers_give(file: File, function: Function, name: str) -> list[ast.expr]:
+    """What the calls of a function give for a parameter, but for a few items that are written out to try it."""
+    return [value for value in given(file, function, name) if not _is_try(file, value)]
+
+
+def _is_try(file: File, value: ast.expr) -> bool:
+    """Whether a value is a list that is written out where a file is run by itself, to try a function of it."""
+    if not isinstance(file.written(value), ast.List | ast.Tuple) or file.module.function_of(value) is not None:
+        return False
+    return any(isinstance(a, ast.If) and "__main__" in ast.unparse(a.test) for a in file.module.ancestors(value))
 
 
 def _is_batch(file: File, name: str, binding: Binding) -> bool:
@@ -176,10 +193,21 @@ def _is_batch(file: File, name: str, binding: Binding) -> bool:
     if binding.kind == "loop" and binding.value is not None and _BATCHED.search(ast.unparse(binding.value)):
         return True
     if binding.kind == "assign":
+        if _is_optional_cut(file, name, binding):
+            return False
         parts = binding.value.elts if isinstance(binding.value, ast.Tuple) else [binding.value]
         if all(isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) for part in parts):
             return True
     return binding.kind in ("assign", "loop", "param") and bool(_BATCH.search(name))
+
+
+def _is_optional_cut(file: File, name: str, binding: Binding) -> bool:
+    """Whether a list is cut only where somebody wants it: `if limit: rows = rows[:limit]`; not if it is too long."""
+    match binding.value:
+        case ast.Subscript(value=ast.Name(id=cut), slice=ast.Slice(lower=None)) if cut == name:
+            around = file.module.parents.get(binding.node)
+            return isinstance(around, ast.If) and f"len({name})" not in ast.unparse(around.test)
+    return False
 
 
 def _one_for_each_agent(binding: Binding) -> bool:
@@ -243,6 +271,22 @@ def about_one_text(task: ast.expr, sources: tuple[ast.expr, ...]) -> bool:
     return any(_QUESTIONS.search(last_name(s)) for s in sources) and any(_TEXT.search(last_name(a)) for a in given)
 
 
+def reads_pieces(file: File, task: ast.expr, sources: tuple[ast.expr, ...]) -> bool:
+    """Whether a task reads each section that a caller has: `extract(s) for s in sections`; nobody plans these."""
+    name = last_name(task.func if isinstance(task, ast.Call) else task)
+    return bool(_READS.search(name)) and any(
+        isinstance(source, ast.Name) and _SECTIONS.search(source.id) and _is_given(file, source) for source in sources
+    )
+
+
+def _is_given(file: File, name: ast.Name) -> bool:
+    """Whether a name is a parameter of which no call in this file is known."""
+    found = file.module.scope_at(name).lookup(name.id)
+    if found is None or found[1][0].kind != "param" or not isinstance(found[0].node, Function):
+        return False
+    return not given(file, found[0].node, name.id)
+
+
 def many(file: File, source: ast.expr, depth: int = 0) -> bool:
     """Whether a list has as many items as the data has: not what an object holds, or what a model has made up.
 
@@ -285,6 +329,8 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             owner = file.module.class_of(source)
             given_once = file.module.attributes(owner).get(spelled[5:], []) if owner is not None else []
             given_by = given_once[0].value if len(given_once) == 1 else None  # self.documents = documents
+            if isinstance(given_by, ast.Call):  # self.rows = read(path)
+                return bool(_PIECES.search(attr)) or _held_many(file, given_by)
             return bool(_PIECES.search(attr)) or (isinstance(given_by, ast.Name) and many(file, given_by, depth + 1))
         case ast.Attribute(value=value, attr=name) | ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
             return bool(_PIECES.search(name)) or _held_many(file, value)
@@ -319,23 +365,56 @@ def _named_many(file: File, name: ast.Name, depth: int) -> bool:
     if found is None:
         return False
     scope, bindings = found
-    if any(part.kind == "item" and not _in_place(part) for part in scope.names.get(f"{name.id}[]", ())):
+    if _PLANNED.search(name.id):
+        return False
+    items = [part for part in scope.names.get(f"{name.id}[]", ()) if part.kind == "item" and not _in_place(part)]
+    if items and not any(_is_room(binding.value) for binding in bindings):
         return False  # groups
     if grown := _grown(file, name.id, scope, bindings):
         return any(many(file, source, depth + 1) for sources in grown for source in sources)
     if bindings[0].kind == "param":
-        if _PLAN.search(name.id) or not isinstance(scope.node, Function) or _is_set(bindings[0]):
+        if not isinstance(scope.node, Function) or _is_set(bindings[0]):
             return False
+        known = _callers_give(file, scope.node, name.id)
         if _RETRIEVED.search(name.id) and any(_QUESTION.search(arg.arg) for arg, _ in defaults_of(scope.node.args)):
             return False
-        known = given(file, scope.node, name.id)
-        return not known or any(many(file, value, depth + 1) for value in known)
-    values = [b.value for b in bindings if b.kind in ("assign", "with") and b.value is not None]
+        if not known or _PIECES.search(name.id):
+            return not _PLAN.search(name.id)
+        return any(many(file, value, depth + 1) for value in known)
+    if bindings[0].kind == "loop" and len(bindings) == 1 and bindings[0].value is not None:
+        return _of_groups(file, bindings[0].value, depth)
+    values = [b.value for b in bindings if b.kind in ("assign", "with", "opaque") and b.value is not None]
     values = [v for v in values if not _mentions(v, name.id)]  # texts = [t for t in texts if t]
-    if values and _PIECES.search(name.id) and all(isinstance(v, ast.Subscript | ast.Attribute) for v in values):
+    if (
+        values
+        and _PIECES.search(name.id)
+        and all(
+            isinstance(b.value, ast.Subscript | ast.Attribute) or b.kind == "opaque"
+            for b in bindings
+            if b.value in values
+        )
+    ):
         return True
+    values = [b.value for b in bindings if b.kind != "opaque" and b.value in values]
     made = [v for v in values if not isinstance(v, ast.List) or not v.elts]  # a few that are written out are for a try
     return bool(values) and all(many(file, value, depth + 1) for value in made or values)
+
+
+def _is_room(value: ast.expr | None) -> bool:
+    """Whether a value is a list with room for all, `[None] * len(texts)`: what is set in it is no group."""
+    return isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult) and isinstance(value.left, ast.List)
+
+
+def _of_groups(file: File, looped: ast.expr, depth: int) -> bool:
+    """Whether a loop goes over groups that have all items between them: `for day, texts in by_day.items()`."""
+    match looped:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name) as groups, attr="items" | "values"), args=[]):
+            found = file.module.scope_at(groups).lookup(name)
+            parts = found[0].names.get(f"{name}[]", []) if found else []
+            made = [binding.node for binding in found[1]] if found else []
+            sources = (source for part in parts for source in goes_over(file, part.node, made))
+            return any(many(file, source, depth + 1) for source in sources)
+    return False
 
 
 def _in_place(part: Binding) -> bool:

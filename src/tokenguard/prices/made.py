@@ -268,6 +268,17 @@ MADE: Final = (
     _made(*("x-ai", "grok-imagine-video", "output_seconds"), {"480p": "0.05", "720p": "0.07"}, XAI, checked=False),
     _made("x-ai", "grok-imagine-image", "images", "0.02", XAI),
     _made("aws", "amazon.titan-embed-image-v1", "input", "0.0000008", AWS, also={"images": "0.00006"}),
+    # Of pictures as Cohere sells them itself
+    _made(
+        *("aws", "cohere.embed-english-v3 cohere.embed-multilingual-v3", "input", "0.0000001", AWS),
+        also={"images": "0.0001"},
+        unsure=("images",),
+    ),
+    _made(
+        *("aws", "cohere.embed-v4 us.cohere.embed-v4 global.cohere.embed-v4", "input", "0.00000012", AWS),
+        also={"input_image": "0.00000047"},
+        unsure=("input_image",),
+    ),
     # Tuned models, whoever tuned them; their snapshots are sold at one price
     _tokens("openai", "ft:gpt-4.1: ft:gpt-4.1$", OPENAI, (0, "3 12 0.75"), unsure=()),
     _tokens("openai", "ft:gpt-4.1-mini: ft:gpt-4.1-mini$", OPENAI, (0, "0.8 3.2 0.2"), unsure=()),

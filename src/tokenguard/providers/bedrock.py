@@ -406,19 +406,26 @@ VECTORS = Api(
 )
 
 
-def most_pictured(body: Mapping[str, Any]) -> Usage:
-    """What Titan embeds beside text: a picture, which its answers do not tell of."""
-    return Usage(images=1 if body.get("inputImage") else 0)
+def pictures_of(body: Mapping[str, Any]) -> int:
+    """How many pictures Titan and Cohere are to embed, which their answers do not tell."""
+    given = body.get("images")
+    inside = (part for each in items(body.get("inputs")) for part in items(each.get("content")))
+    return bool(body.get("inputImage")) + len(given if isinstance(given, list) else ()) + sum(map(_is_picture, inside))
+
+
+def _is_picture(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "image_url"
+
+
+def _pictured(body: Mapping[str, Any], reading: Reading) -> Reading:
+    """With the pictures: what Cohere counts in tokens is theirs, as it may be, at the dearer rate."""
+    used, pictures = reading.usage or Usage(), pictures_of(body)
+    of_tokens = used.input if pictures and "inputImage" not in body else used.input_image
+    return reading._replace(usage=used._replace(images=pictures, input_image=of_tokens))
 
 
 MULTIMODAL = VECTORS._replace(
-    id="invoke_multimodal",
-    units=Units(
-        most_pictured,
-        lambda body, reading: reading._replace(
-            usage=(reading.usage or Usage())._replace(images=most_pictured(body).images)
-        ),
-    ),
+    id="invoke_multimodal", units=Units(lambda body: Usage(images=pictures_of(body)), _pictured)
 )
 ANTHROPIC = MESSAGES._replace(fold=_with_metrics(MESSAGES.fold))
 NOVA = CONVERSE._replace(fold=_with_metrics(CONVERSE.fold))
@@ -465,7 +472,7 @@ def invoked(body: Mapping[str, Any], model: str) -> Api | None:
         if models.search(model):
             return api
     if "embed" in model:
-        return MULTIMODAL if "titan-embed-image" in model else VECTORS
+        return MULTIMODAL if "titan-embed-image" in model or pictures_of(body) else VECTORS
     if "amazon.nova" in model:
         return NOVA
     found = next((api for keys, api in FAMILIES if not keys.isdisjoint(body)), TEXT)

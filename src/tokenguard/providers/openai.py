@@ -331,7 +331,6 @@ def read_responses(response: object) -> Reading:
     reason = text(fields(body.get("incomplete_details")).get("reason")) or text(body.get("status"))
     output = list(items(body.get("output")))
     kinds = [item.get("type") for item in output]
-    error = body.get("error")
     said = fields(body.get("usage"))
     counted = read_usage(body.get("usage"), RESPONSES_USAGE)
     if counted is not None and counted[2] and counted[3]:
@@ -352,10 +351,17 @@ def read_responses(response: object) -> Reading:
         or _more_was_run(said, usage),
         by_total,
         doubt or guessed,
-        error=None if error is None else text(fields(error).get("code")) or "error",
+        error=_failed(body),
         complete=body.get("status") not in GOES_ON,
         parts=parts,
     )
+
+
+def _failed(body: Mapping[str, Any]) -> str | None:
+    """The code of the error that ended a response, which gateways may leave out of one that has failed."""
+    if (error := body.get("error")) is None:
+        return "failed" if body.get("status") == "failed" else None
+    return text(fields(error).get("code")) or "error"
 
 
 WEB = "web_search_call"

@@ -8,11 +8,11 @@ are not published, the same count is an estimate, and `is_exact` says so.
 
 from __future__ import annotations
 
-import itertools
-import lzma
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,10 +159,9 @@ def _load(name: str) -> Encoding:
     from tiktoken import Encoding
 
     # The format is told in scripts/build_ranks.py.
-    data = lzma.decompress((DATA / f"{name}.xz").read_bytes())
-    size = int.from_bytes(data[:4], "little")
-    edges = itertools.accumulate(data[4 : 4 + size], initial=4 + size)
-    ranks = {data[start:end]: rank for rank, (start, end) in enumerate(itertools.pairwise(edges))}
+    data = BytesIO(zlib.decompress((DATA / f"{name}.zlib").read_bytes()))
+    size = int.from_bytes(data.read(4), "little")
+    ranks = dict(zip(map(data.read, data.read(size)), range(size), strict=True))
     made = Encoding(name, pat_str=PATTERNS[name], mergeable_ranks=ranks, special_tokens=SPECIAL_TOKENS[name])
     ranks.clear()  # 25 MB that it holds for who pickles it: what counts has a copy
     return made
