@@ -37,8 +37,9 @@ LONG: Final = 8
 """Messages of a conversation of which it is worth while to remember how it has begun."""
 TURNS: Final = 2**16
 """Messages of all conversations that are remembered so: 2 MB."""
-LATELY: Final = 8
-"""Messages by which a conversation has grown at the most, where it is known again: an answer, and results of tools."""
+GROWN: Final = (2, 3, 1, 4, 0, 5, 6, 7, 8)
+"""By how many messages a conversation that is known again may have grown, the most likely first: by an answer and a
+question, or by calls of tools and their results."""
 HERE: Final = {"role": "here"}
 """Stands for the messages of a request where its other arguments are looked at."""
 _new: Final = tuple.__new__
@@ -118,7 +119,7 @@ class Known(Plain[Cut]):
         for place, flat in more:
             keys.insert(place, hash(flat))
         goes_on = own is None and len(keys) >= LONG
-        if goes_on and (begun := self._begin(first, keys)) is not None:
+        if goes_on and (begun := self._begin(hash(first), keys)) is not None:
             known, digest, before, weight = begun
             digests, turns = [digest], [*before.turns]
         for place, key in enumerate(keys[known:], known):
@@ -129,15 +130,15 @@ class Known(Plain[Cut]):
             weight += its
         digest, request = b"".join(digests), Request(head, turns if own is None else own, before)
         if goes_on:
-            self._keep((first, len(keys), hash((*keys,))), _new(Begun, (len(keys), digest, request, weight)))
+            self._keep(hash((hash(first), *keys)), _new(Begun, (len(keys), digest, request, weight)))
         return _new(Whole, (stable(digest), request, toolset, weight))
 
-    def _begin(self, first: object, keys: list[int]) -> Begun | None:
+    def _begin(self, first: int, keys: list[int]) -> Begun | None:
         """What is remembered of a conversation as it is, or when it was shorter by a few messages."""
         known = self._begun
-        for count in range(len(keys), max(len(keys) - LATELY, LONG) - 1, -1):
-            begun = known.pop((first, count, hash((*keys[:count],))), None)
-            if begun is not None:
+        for more in GROWN:
+            count = len(keys) - more
+            if count >= LONG and (begun := known.pop(hash((first, *keys[:count])), None)) is not None:
                 self._turns -= len(begun.request.turns)
                 return begun
         return None
