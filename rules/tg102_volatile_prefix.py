@@ -111,7 +111,10 @@ TESTS = False
 # A text that is known by less than its place in a system prompt is looked at for clocks and ids made in this file.
 _MADE = ("now(", "today(", lazy(rb"time\((?<![A-Za-z]time\()"), "_ns(", "date()", "strftime(",
          "uuid1(", "uuid4(", "uuid7(", "random.", "secrets.")  # fmt: skip
-_CALLED_PROMPT = ("prompt", lazy(rb"prompt\w*[ \t]*=(?!=)|def[ \t]+\w*prompt"))
+_CALLED_PROMPT = ("prompt", lazy(
+    rb"prompt(?:(?<=\bprompt)_\w*)?[ \t]*=(?!=)|def[ \t]+(?:\w*_)?prompts?\b"
+    rb"|def[ \t]+(?:\w*_)?(?:build|make|create|get|format|render)_\w*prompt"
+))  # fmt: skip
 _TEXTS = (_CALLED_PROMPT, ".invoke(", ".ainvoke(", "HumanMessage", *(w for w in TEXT_WORDS if w not in PROMPT_WORDS))
 WORDS: tuple[Entry, ...] = (*PROMPT_WORDS, *((text, *_MADE) for text in _TEXTS))
 

@@ -153,6 +153,9 @@ _RERANK = lazy(
     r"|rank_fusion",
     re.IGNORECASE,
 )
+_RERANKING = lazy(  # what the bytes of a file have if any of its words is one of those
+    rb"[dfkpDFKP](?i:(?<=rank)|(?<=cross_encod)|(?<=crossencod)|(?<=comp)ress|(?<=rrf)|(?<=recip)rocal)"
+)
 # A word of prompts: on its own, or set off by an underscore or a capital letter; not the `tool` in `itertools`.
 _PROMPTED = lazy(
     r"(?<![A-Za-z])(?:prompt|llm|context|answer|question|chat|completion|message|rag|agent|assistant|tool|relevant_doc)s?"
@@ -174,7 +177,7 @@ _KS = ("k", "top_k", "n_results", "num_results", "similarity_top_k")
 def check(file: File) -> Iterator[Report]:
     """Report each retrieval whose k is a number at or above the limit."""
     told: set[ast.expr] = set()  # a default, or a constant, is reported where it is used first
-    for call in file.module.calls:
+    for call in _counting(file):
         path = file.names.path(call.func)
         name = path.rpartition(".")[2].lstrip("?@")
         rows = _BY_NAME.get(name, ())
@@ -194,6 +197,19 @@ def check(file: File) -> Iterator[Report]:
 
 
 _OWN = Row("", _KS, at=1)  # any function that says it searches
+_KEYWORDS = frozenset(k.partition(".")[0] for row in (*ROWS, _OWN) for k in row.ks)
+
+
+def _counting(file: File) -> list[ast.Call]:
+    """The calls that may be given a k: by its name, by its place, or by the default of a function of this file."""
+    functions = (f for f in file.module.all(ast.FunctionDef, ast.AsyncFunctionDef) if isinstance(f, Function))
+    if any(parameter.arg in _KEYWORDS for f in functions for parameter, _ in defaults_of(f.args)):
+        return file.module.calls
+    return [
+        call
+        for call in file.module.calls
+        if len(call.args) > 1 or any(keyword.arg is None or keyword.arg in _KEYWORDS for keyword in call.keywords)
+    ]
 
 
 def _samples(call: ast.Call, name: str) -> bool:
@@ -341,8 +357,8 @@ def _reranks(file: File) -> bool:
     """Whether a reranker, a fusion of rankings or a compressor is at work in the file, or gives it its name."""
     if "reranks" not in file.memory:
         place = "/".join(file.module.path.split("/")[-2:])  # of the file and its folder
-        named = (place, *_words(file.module.tree))
-        file.memory["reranks"] = any(map(_RERANK.search, named))
+        written = _words(file.module.tree) if _RERANKING.search(file.module.source) else ()
+        file.memory["reranks"] = any(map(_RERANK.search, (place, *written)))
     return bool(file.memory["reranks"])
 
 

@@ -109,6 +109,7 @@ from tokenguard.facts.patterns import lazy
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.loops import Loop, innermost_loop, own_nodes, through_helpers
 from tokenguard.lint.people import waits
+from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File, Report
 from tokenguard.lint.sending import runs_agent, sends
 from tokenguard.lint.surface import CALL_WORDS
@@ -128,15 +129,33 @@ _ROUNDS = (
 _SUBMITS = ("submit_tool_outputs", "submit_tool_outputs_and_poll", "submit_tool_outputs_stream")
 _FRAMEWORKS = ("Runner.run", "pydantic_ai", "create_agent(", "create_react_agent(")
 _AGENT_RUNS = ("run", "run_sync", "run_streamed", "invoke", "ainvoke")
-# What a file has where an endless loop may ask a model by the functions of another.
-_CONVERSED = lazy(rb"(?:messages|history|conversation)\.(?:append|extend)\(|\bllm\.\w+\(")
-WORDS = (*CALL_WORDS, *((name, "inf", "maxsize", "None", "0000", "_000", "**") for name in _LIMITS),
-         *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"),
-         ("submit_tool_outputs", "while "), ("while True", _CONVERSED))  # fmt: skip
 # Limits that None takes away, by the last name of what is called.
 _TAKEN_AWAY = {"max_turns": ("Runner.run", "Runner.run_sync", "Runner.run_streamed"), "request_limit": ("UsageLimits",),
                "max_iterations": ("AgentExecutor", "initialize_agent")}  # fmt: skip
 _ENDLESSLY = 100_000  # turns; so many are no limit
+_NONE = lazy(rb"\d{6}|\d_\d{3}|\d\s*\*\*|\d[eE]\+?\d|\b(?i:inf)(?i:inity)?\b")  # how such a number is written
+_NO_LIMIT = ("maxsize", "Runner", "UsageLimits", "AgentExecutor", "initialize_agent", _NONE)
+
+
+def _given(name: str) -> Entry:
+    """A limit that is given, and not as a small number."""
+    return name, lazy(name.encode() + rb"\s*=\s*(?!\d{1,5}\s*[,)]|=)")
+
+
+def _longer(method: str) -> Entry:
+    """A conversation that gets longer by a method."""
+    call = rf"\.{method}\("
+    lists = (rf"(?<={name}{call})" for name in ("messages", "history", "conversation"))
+    return f".{method}(", lazy(f"{call}(?:{'|'.join(lists)})".encode())
+
+
+# What a file has where an endless loop may ask a model by the functions of another.
+_CONVERSED = (_longer("append"), _longer("extend"), ("llm.", lazy(rb"llm\.(?<!\wllm\.)\w+\(")))
+WORDS: tuple[Entry, ...] = (
+    *CALL_WORDS, *((_given(name), *_NO_LIMIT) for name in _LIMITS),
+    *((name, "while ", "count()") for name in (*_ROUNDS, *_FRAMEWORKS)), (".resume(", "mirascope"),
+    ("submit_tool_outputs", "while "), ("while True", *_CONVERSED),
+)  # fmt: skip
 
 # What bounds a loop from outside, or makes it a person's or a queue's loop.
 _BOUNDED = lazy(

@@ -37,17 +37,19 @@ from collections.abc import Iterator
 from tokenguard.lint.facts import Presence
 from tokenguard.lint.names import is_double
 from tokenguard.lint.rulebook import File, Report
-from tokenguard.lint.surface import matcher
+from tokenguard.lint.surface import matcher, words_of
 
 SEVERITY = "warning"
-WORDS = ("create_agent", "create_react_agent", "create_deep_agent")
-_MAKERS = matcher(("langchain*.create_agent", "langgraph*.create_react_agent", "deepagents*.create_deep_agent"))
+_PATHS = ("langchain*.create_agent", "langgraph*.create_react_agent", "deepagents*.create_deep_agent")
+WORDS = words_of(_PATHS)
+_MAKERS = matcher(_PATHS)
+_NAMES = tuple(path.rpartition(".")[2] for path in _PATHS)
 _RUNS = frozenset({"invoke", "ainvoke", "stream", "astream", "astream_events", "batch", "abatch", "with_config"})
 
 
 def check(file: File) -> Iterator[Report]:
     """Report the agents that are run in this file, and nowhere with a limit."""
-    for call in file.module.calls_of(WORDS):
+    for call in file.module.calls_of(_NAMES):
         if not _MAKERS.fullmatch(file.names.path(call.func)):
             continue
         if _scripted(file, call):

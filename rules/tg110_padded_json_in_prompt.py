@@ -51,14 +51,14 @@ from collections.abc import Iterator
 
 from tokenguard.lint.finding import Edit, Fix, Span
 from tokenguard.lint.flow import Flow
+from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.prompts import TEXT_WORDS, TOOL_WORDS, contents
 from tokenguard.lint.rulebook import File, Report
 
 SEVERITY = "warning"
-WORDS = tuple(
-    (word, "rompt", '"human"', "'human'", *TEXT_WORDS, *TOOL_WORDS) for word in ("indent=", "indent =", "pformat")
-)
 _DUMPS = ("dumps", "model_dump_json")
+_PADS: tuple[Entry, ...] = (("indent=", *_DUMPS), ("indent =", *_DUMPS), "pformat")
+WORDS: tuple[Entry, ...] = tuple((pads, "rompt", '"human"', "'human'", *TEXT_WORDS, *TOOL_WORDS) for pads in _PADS)
 
 
 def check(file: File) -> Iterator[Report]:

@@ -74,7 +74,7 @@ SEVERITY = "warning"
 _FEW = 10  # turns
 _MEMORY = "ConversationBufferMemory"
 _GROWTH = (".append(", ".extend(", "+=")
-_RUN = lazy(rb"\.run(?<!subprocess\.run)(?<!asyncio\.run)(?<!uvicorn\.run)\w*\(")
+_RUN = lazy(rb"\.run(?<!subprocess\.run)(?<!asyncio\.run)(?<!uvicorn\.run)(?:_sync|_streamed|_stream)?\(")
 _SENDS = (*CALL_WORDS, ".invoke(", ".ainvoke(", "message_history", "stream(", _RUN)
 WORDS = (
     *(((keeper, *_GROWTH), *_SENDS) for keeper in KEEPERS),

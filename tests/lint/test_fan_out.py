@@ -713,6 +713,12 @@ UNSURE |= {
         "class A:\n    async def f(self, lines):\n        await asyncio.gather(*[self.one(x) for x in lines])\n"
         "    async def one(self, line):\n        prompt = PROMPT + line\n        return await self.writer.complete(prompt)"
     ),
+    "what is handed a model": (
+        "from house import shorten\nasync def f(notes, llm):\n    await asyncio.gather(*[shorten(n, llm=llm) for n in notes])"
+    ),
+    "steps that a plan was read from": (
+        "import json\nasync def f(text):\n    subtasks = json.loads(text)\n    await asyncio.gather(*[title(s) for s in subtasks])"
+    ),
     "what is made for one question": (
         "async def f(user_query, examples):\n    pool = prompts_for(user_query, examples)\n"
         "    await asyncio.gather(*[title(p) for p in pool])"
@@ -851,6 +857,61 @@ SURE |= {
         "def start(path):\n    lines = open(path).readlines()\n    shared = [None] * len(lines)\n"
         "    for i, line in enumerate(lines):\n        shared[i] = line[:-1]\n    work(shared)"
     ),
+    **{
+        f"what asks a model in a task: {asked}": (
+            f"{made}\nasync def f(texts):\n    await asyncio.gather(*[{asked} for t in texts])"
+        )
+        for made, asked in (
+            ("import openai", "openai.Embedding.acreate(model='m', input=t)"),
+            ("import replicate", "replicate.async_run('m', input={'prompt': t})"),
+            (
+                "from huggingface_hub import AsyncInferenceClient\napi = AsyncInferenceClient()",
+                "api.text_generation(t)",
+            ),
+            ("from semantic_kernel import Kernel\nkernel = Kernel()", "kernel.invoke(FUNCTION, text=t)"),
+            ("from house import metric", "metric.a_measure(t)"),
+            ("from asyncer import asyncify", "asyncify(ask)(t)"),
+            ("from house import OpenRouterClient\napi = OpenRouterClient('k')", "api.send_request(t)"),
+            ("pictures = AsyncOpenAI()", "pictures.images.generate(model='m', prompt=t)"),
+            ("sound = AsyncOpenAI()", "sound.audio.transcriptions.create(model='m', file=t)"),
+        )
+    },
+    **{
+        f"what asks a model in a thread: {asked}": (
+            f"{made}\ndef one(t):\n    return {asked}\ndef f(rows):\n    with ThreadPoolExecutor() as pool:\n"
+            "        return [pool.submit(one, r) for r in rows]"
+        )
+        for made, asked in (
+            ("from crewai import Crew", "Crew(agents=[A], tasks=[B]).kickoff(inputs={'t': t})"),
+            ("from agents import Agent, Runner", "Runner.run_sync(Agent(name='a'), t)"),
+            ("from autogen import UserProxyAgent\nuser = UserProxyAgent('u')", "user.initiate_chat(OTHER, message=t)"),
+            (
+                "import requests\ndef body(t):\n    return {'model': 'm', 'messages': [t]}",
+                "requests.post(URL, json=body(t))",
+            ),
+            ("import requests", "requests.post(URL, json={'contents': [t], 'generationConfig': {}})"),
+            ("import requests", "requests.post(URL, json=dict(messages=[t], temperature=0))"),
+        )
+    },
+    "a chain that a class has made": (
+        "from langchain_core.prompts import ChatPromptTemplate\nclass Grader:\n    def __init__(self, llm):\n"
+        "        self.grader = ChatPromptTemplate.from_template('x') | llm\n    def all(self, documents):\n"
+        "        with ThreadPoolExecutor() as pool:\n            return list(pool.map(lambda d: self.grader.invoke(d), documents))"
+    ),
+    "a column of a table": "async def f(df):\n    await asyncio.gather(*df['text'].apply(title))",
+    "what an object has read": (
+        "class A:\n    def __init__(self, path):\n        self.notes = load(path)\n    async def f(self):\n"
+        "        await asyncio.gather(*[title(n) for n in self.notes])"
+    ),
+    "an agent of a framework, by its name": (
+        "from pydantic_ai import Agent\nfrom house import make\nclass A:\n    def __init__(self):\n        self.agent = make()\n"
+        "    async def one(self, t):\n        return await self.agent.run(t)\n    async def f(self, texts):\n"
+        "        await asyncio.gather(*[self.one(t) for t in texts])"
+    ),
+    "sections that are read": (
+        "def extract_facts(section):\n    return ask(section)\ndef f(sections):\n    with ThreadPoolExecutor() as pool:\n"
+        "        return [pool.submit(extract_facts, s) for s in sections]"
+    ),
     "documents that are put into an order": (
         f"{LLM_OF_ANOTHER}    def run(self, documents, query):\n        with ThreadPoolExecutor() as pool:\n"
         "            return [pool.submit(lambda: self.llm(d.text)) for d in documents]"
@@ -872,6 +933,29 @@ BOUNDED = {
         )
         for method in ("generate_prompt", "create_messages", "get_token_count", "format", "set_page_count", "count")
     },
+    **{
+        f"as few as {over} says": f"async def f(ids, args, rubric):\n    await asyncio.gather(*[title({item}) for {target} in {over}])"
+        for item, target, over in (
+            ("part", "part", "chunks(ids, args.threads)"),
+            ("text", "criteria, text", "rubric.items()"),
+            ("db", "db", "args.active_dbs"),
+        )
+    },
+    "a post that holds up the loop": (
+        "import requests\nasync def one(t):\n    answer = requests.post(URL, json={'model': 'm', 'messages': [t]})\n"
+        "    return answer.json()\nasync def f(texts):\n    await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "a prompt that is made in a thread": (
+        f"{LLM_OF_ANOTHER}    async def one(self, loop, text):\n"
+        "        return await loop.run_in_executor(None, self.llm.generate_prompt, text)\n"
+        "    async def all(self, loop, texts):\n        await asyncio.gather(*[self.one(loop, t) for t in texts])"
+    ),
+    "a model whose own method has a bound": (
+        "class LLM:\n    async def request(self, text):\n        async with self.semaphore:\n            return await title(text)\n"
+        "class Reader:\n    def __init__(self, llm: LLM):\n        self.llm = llm\n    async def one(self, text):\n"
+        "        return await self.llm.request(text)\n    async def all(self, texts):\n"
+        "        await asyncio.gather(*[self.one(t) for t in texts])"
+    ),
     "a model that holds up the loop": (
         f"{LLM_OF_ANOTHER}    async def one(self, page):\n        said = self.llm.request(page)\n        return said\n"
         "    async def all(self, pages):\n        await asyncio.gather(*[self.one(p) for p in pages])"

@@ -107,7 +107,10 @@ class Chain:
 def common(new: Chain, old: Chain) -> Spot:
     """Where two prompts part. A text that came before is the same object, unless it was forgotten meanwhile."""
     text = chars = 0
-    for its, others in zip(new.request.texts, old.request.texts, strict=False):
+    now, then = new.request.texts, old.request.texts
+    if now[: len(then)] == then:
+        return _new(Spot, (len(then), 0, old.chars))
+    for its, others in zip(now, then, strict=False):
         if its is not others and its.sums != others.sums:
             block = _common(its.sums, others.sums)
             return _new(Spot, (text, block, chars + its.ends[block - 1] if block else chars))

@@ -121,8 +121,7 @@ class Known(Plain[Cut]):
         if goes_on and (begun := self._begin(first, keys)) is not None:
             known, digest, before, weight = begun
             digests, turns = [digest], [*before.turns]
-        for place in range(known, len(keys)):
-            key = keys[place]
+        for place, key in enumerate(keys[known:], known):
             digest, turn, its = get(key) or self._found(key, self._member, sent, place)
             digests.append(digest)
             if turn is not None:
@@ -165,7 +164,7 @@ class Known(Plain[Cut]):
 
     def _member(self, sent: Sent, place: int) -> tuple[bytes, Turn[Cut] | None]:
         """A message; `None` where it is none that a model could read."""
-        after = bisect_left(sent.more, place, key=_place)
+        after = bisect_left(sent.more, place, key=_place) if sent.more else 0
         if after == len(sent.more) or sent.more[after][0] != place:
             role, said = sent.texts[2 * (place - after) : 2 * (place - after) + 2]
             return _digest((role, said)), self.words(role, said)

@@ -200,11 +200,17 @@ class Plain(Generic[T]):
     def _turn(self, member: object) -> Turn[T]:
         read = message(member)
         marks = [*_marks_in(fields(member).get("content"))]
-        parts = [*map(self._part, read["parts"])]
-        words, results = (sum(len(text) for kind, text in parts if kind == what) for what in ("", "tool_results"))
-        kinds, texts = tuple(kind for kind, _ in parts), tuple(text for _, text in parts)
+        kinds, texts, words, results = [], [], 0, 0
+        for part in read["parts"]:
+            kind, text = self._part(part)
+            kinds.append(kind)
+            texts.append(text)
+            if not kind:
+                words += len(text)
+            elif kind == "tool_results":
+                results += len(text)
         lasting = any(map(_lasts, marks)) if marks else None
-        return Turn(read["role"], kinds, texts, lasting, words, results, kinds.count("media"))
+        return _new(Turn, (read["role"], (*kinds,), (*texts,), lasting, words, results, kinds.count("media")))
 
     def tool(self, tool: Mapping[str, Any]) -> tuple[str, T]:
         """A tool's name, and its definition."""
@@ -260,8 +266,8 @@ def _text(part: Mapping[str, Any]) -> str:
     return f"{part.get('name') or ''}{words}"
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+"""Not `json.dumps`, which makes an encoder for each text."""
 
 
 def tools_of(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

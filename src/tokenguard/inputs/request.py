@@ -261,20 +261,23 @@ def unfolded(flat: Flat) -> Any:
     >>> unfolded(folded({"content": [{"text": "hi", "n": 1}], "role": "user"}))
     {'role': 'user', 'content': [{'text': 'hi', 'n': 1}]}
     """
-    return _unfold(iter(flat))
+    values = iter(flat)
+    return _unfold(next(values), values)
 
 
-def _unfold(values: Iterator[str | bytes]) -> Any:
-    first = next(values)
+def _unfold(first: str | bytes, values: Iterator[str | bytes]) -> Any:
     if type(first) is str:
         return first
     written: Any = first
     kind = written[:1]
     if kind == KEYS:
-        return {key: _unfold(values) for key in read_back(written)}
+        return {key: its if type(its := next(values)) is str else _unfold(its, values) for key in _keys_of(written)}
     if kind == LIST:
-        return [_unfold(values) for _ in range(int.from_bytes(written[1:], "little"))]
+        return [_unfold(next(values), values) for _ in range(int.from_bytes(written[1:], "little"))]
     return read_back(written)
+
+
+_keys_of: Final = functools.lru_cache(maxsize=1024)(read_back)
 
 
 def _size(flat: Flat) -> int:

@@ -11,7 +11,7 @@ from tokenguard.lint.loops import goes_over, makers
 from tokenguard.lint.pools import POOLS, open_pool
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.sending import BOUND, function_of, mentions_bound
-from tokenguard.lint.syntax import Binding, last_name, walk
+from tokenguard.lint.syntax import Binding, last_name
 
 _DEPTH = 7  # names of lists of lists
 _GATHERS = lazy(r"asyncio\.(?:gather|as_completed|wait)|tqdm\.(?:\w+\.)?tqdm(?:_asyncio)?\.(?:gather|as_completed)")
@@ -67,6 +67,8 @@ def _tasks(file: File, node: ast.expr, depth: int) -> Iterator[tuple[ast.expr, t
             yield from _tasks(file, held, depth + 1)
         case ast.Call(func=ast.Name(id="map"), args=[function, *sources]):
             yield function, tuple(sources[:1])
+        case ast.Call(func=ast.Attribute(value=table, attr="apply" | "map"), args=[function, *_]):
+            yield function, (table,)
         case ast.Call(func=ast.Name(id="list" | "tuple" | "set"), args=[inner]):
             yield from _tasks(file, inner, depth + 1)
         case ast.Call(func=ast.Name() | ast.Attribute() as func) if found_in := function_of(file, func):
@@ -178,7 +180,8 @@ def _waits(file: File, start: ast.Call) -> Collection[ast.AST]:
     """What waits for tasks in the function around a start: gathers, joins, and `await task`."""
     place = file.module.function_of(start)
     calls = (call for call in file.module.calls_of(_WAITS) if file.module.function_of(call) is place)
-    awaited = (n for n in walk(place or file.module.tree) if isinstance(n, ast.Await) and isinstance(n.value, ast.Name))
+    awaits = (n for n in file.module.all(ast.Await) if isinstance(n, ast.Await) and isinstance(n.value, ast.Name))
+    awaited = (n for n in awaits if place is None or place in file.module.ancestors(n))
     return {*(call for call in calls if not _text_join(call)), *awaited}
 
 

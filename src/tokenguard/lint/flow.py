@@ -156,17 +156,15 @@ class Flow:
         if found is None:
             return []
         scope, bindings = found
-        once = scope is self.facts.module.top and self.facts.module.function_of(node) is not None
-        if once:
-            bindings = [b for b in bindings if b.kind == "import"]  # made once, when the module is loaded
+        if scope is self.facts.module.top and self.facts.module.function_of(node) is not None:
+            return []  # made once, when the module is loaded
         taints: list[Taint] = []
         before = [b for b in bindings if getattr(b.node, "lineno", 0) <= node.lineno] or bindings
         for binding in self.live(before, node):
             taints += self._binding(node, name, binding, frame)
-        if not once:
-            for part in scope.names.get(f"{name}[]", ()):
-                if part.kind == "append":
-                    taints += self.taints(part.value, frame)
+        for part in scope.names.get(f"{name}[]", ()):
+            if part.kind == "append":
+                taints += self.taints(part.value, frame)
         return taints
 
     def live(self, bindings: list[Binding], use: ast.expr) -> list[Binding]:
@@ -198,8 +196,6 @@ class Flow:
                 return values
             case "def" if isinstance(binding.node, Function):  # instructions=make_instructions
                 return self._results(self.facts, binding.node, Frame({}, frame.depth))
-            case "import":
-                return self._elsewhere(node, binding.target, [], {}, frame) or []
         return []
 
     def _is_counter(self, binding: Binding, name: str) -> bool:
@@ -328,17 +324,12 @@ class Flow:
         return self._all(call.arguments, frame) if call.last in _COPIES else None
 
     def _imported(self, call: Called, frame: Frame) -> list[Taint] | None:
-        return self._elsewhere(call.node, call.path, call.node.args, _keywords(call.node), frame)
-
-    def _elsewhere(
-        self, node: ast.expr, path: str, args: list[ast.expr], keywords: Mapping[str, ast.expr], frame: Frame
-    ) -> list[Taint] | None:
         """What a function of another module returns: a text made there is shown at this call."""
-        found = self.facts.elsewhere(path)
-        if found is None or not isinstance(found[1], Function) or not isinstance(node, ast.Call):
+        found = self.facts.elsewhere(call.path)
+        if found is None or not isinstance(found[1], Function):
             return None
-        inner = self._parameters(found[1], args, keywords, frame)
-        return [t._replace(node=node) for t in self._results(found[0], found[1], Frame(inner, frame.depth))]
+        inner = self._parameters(found[1], call.node.args, _keywords(call.node), frame)
+        return [t._replace(node=call.node) for t in self._results(found[0], found[1], Frame(inner, frame.depth))]
 
     _KINDS = (_time, _random, _padding, _unordered, _sorted, _local, _method, _copied, _imported)
 

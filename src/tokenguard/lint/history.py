@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from tokenguard.facts.patterns import lazy
 from tokenguard.facts.tuples import NamedTuple
 from tokenguard.lint.loops import Loop, own_nodes, through_helpers
+from tokenguard.lint.prefilter import Entry
 from tokenguard.lint.rulebook import File
 from tokenguard.lint.surface import Surface
 from tokenguard.lint.syntax import Function, parameters_of, walk
@@ -210,7 +211,10 @@ _PEOPLE = frozenset({"input", "raw_input", "prompt", "ask", "receive", "receive_
 
 
 # Where a chat's history is kept, as bytes show it: a loop that asks a person, a session, an attribute that grows.
-KEEPERS = (*(f"{name}(" for name in sorted(_PEOPLE)), "session_state", "user_session")
+KEEPERS: tuple[Entry, ...] = (
+    *((f"{name}(", lazy(rf"{name}\((?<!\w{name}\()".encode())) for name in sorted(_PEOPLE)),  # no `create_task(`
+    "session_state", "user_session",
+)  # fmt: skip
 OWN_GROWTH = lazy(  # a list of the object's own that grows
     rb"self\s*\.[\w\s.\[\]'\"]*(?:\.\s*(?:append|extend|insert)\s*\(|\+=|=\s*\(?\s*self\b[^\n]*\+)"
 )

@@ -13,7 +13,8 @@ from tokenguard.lint.facts import Facts
 from tokenguard.lint.finding import Fix, Severity
 from tokenguard.lint.limits import limit_for
 from tokenguard.lint.names import is_double
-from tokenguard.lint.surface import APPLIERS, Surface, last_names, surface_of
+from tokenguard.lint.surface import APPLIERS, WRAPPERS, Surface, last_names, surface_of
+from tokenguard.lint.syntax import last_name
 
 
 class Report(NamedTuple):
@@ -81,5 +82,7 @@ class File(Facts):
 
 def called(call: ast.Call) -> ast.expr:
     """What is called: `client.messages.create` also in `asyncio.to_thread(client.messages.create, model=...)`."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return call.args[0] if name in APPLIERS and call.args else call.func
+    func = call.func
+    if isinstance(func, ast.Call) and func.args and last_name(func.func) in WRAPPERS:
+        return func.args[0]
+    return call.args[0] if last_name(func) in APPLIERS and call.args else func

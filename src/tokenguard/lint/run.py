@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 
 from tokenguard.lint.cache import Cache, Result
 from tokenguard.lint.config import Config
@@ -100,25 +99,30 @@ class Run:
     def _results(self, todo: Sequence[Found]) -> Iterator[tuple[Found, Result]]:
         for config in {id(file.config): file.config for file in todo}.values():
             self.linter(config)
+        bytes(_ROOM)  # once a large block has been freed, glibc keeps twice as much of what is freed later
         if self._jobs > 1 and _bytes(todo) >= _SERIAL_BELOW:
-            yield from zip(todo, self._in_processes(todo), strict=True)
+            yield from self._in_processes(todo)
         else:
-            bytes(_ROOM)  # once a large block has been freed, glibc keeps twice as much of what is freed later
             for file in todo:
                 yield file, lint_file(self.linter(file.config), file.path)
 
-    def _in_processes(self, todo: Sequence[Found]) -> Iterator[Result]:
-        from concurrent.futures import ProcessPoolExecutor
+    def _in_processes(self, todo: Sequence[Found]) -> Iterator[tuple[Found, Result]]:
+        from tokenguard.lint.shared import MOST, shared
 
-        configs = {id(file.config): file.config for file in todo}
-        order = {key: place for place, key in enumerate(configs)}
-        places = [(order[id(file.config)], file.path) for file in todo]
-        with ProcessPoolExecutor(self._jobs, initializer=_start, initargs=(list(configs.values()),)) as pool:
-            for results in pool.map(_lint_chunk, _chunks(places)):
-                yield from results
+        size = max(_CHUNK, len(todo) // MOST + 1)
+        chunks = [todo[start : start + size] for start in range(0, len(todo), size)]
+
+        def lint(number: int) -> list[Result]:
+            return [lint_file(self.linter(file.config), file.path) for file in chunks[number]]
+
+        for number, results in shared(lint, len(chunks), self._jobs):
+            yield from zip(chunks[number], results, strict=True)
 
 
 def _cpus() -> int:
+    """How many processes can be at work; one where none can be forked."""
+    if not hasattr(os, "fork"):
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -131,23 +135,3 @@ def _bytes(files: Sequence[Found]) -> int:
         if size >= _SERIAL_BELOW:
             break
     return size
-
-
-_workers: list[Linter] = []
-
-
-def _start(configs: list[Config]) -> None:
-    from tokenguard.lint.engine import Linter
-
-    gc.disable()
-    _workers[:] = map(Linter, configs)
-
-
-def _lint_chunk(places: list[tuple[int, str]]) -> list[Result]:
-    return [lint_file(_workers[place], path) for place, path in places]
-
-
-def _chunks(places: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    rest = iter(places)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

@@ -40,6 +40,15 @@ _ALWAYS_ASKS = frozenset(
         "invoke_prompt",
         "a_initiate_chat",
         "a_generate_reply",
+        "kickoff",
+        "initiate_chat",
+        "convert_to_graph_documents",
+        "aconvert_to_graph_documents",
+        "a_measure",
+        "single_turn_ascore",
+        "multi_turn_ascore",
+        "aevaluate_response",
+        "aevaluate_strings",
     }
 )
 _OF_MODELS = lazy(
@@ -96,7 +105,8 @@ _PREPARES = lazy(
 _IS_MODEL = lazy(r"(?:^|\.)_?llm(?:_(?:call|callable|fn|func|function))?$")
 # A client or a model by the class that makes it, whatever the object is called.
 _MODEL_MADE = lazy(
-    r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel)(?:Client|Provider|Service|Model)?\(\)$"
+    r"(?:^|[.@])\w*(?:LLM|OpenAI|Anthropic|Claude|GPT|Gemini|ChatModel|OpenRouter|Ollama|DeepSeek|Mistral|Groq|Bedrock|Perplexity)"
+    r"(?:Async|API)?(?:Client|Provider|Service|Model|Wrapper)?\(\)$"
 )
 _SAYS_SO = lazy(
     rf"_?(?:a?(?:call|ask|query|prompt|invoke|send)\w*|\w+_(?:with|via|by|using))_(?:{_VENDORS})(?:_\w+)?"
@@ -111,7 +121,10 @@ _OF_MODULES = lazy(
     r"openai\.(?:ChatCompletion|Completion|chat\.completions|completions|responses)\.create"
     r"|litellm\.(?:completion|responses)|ollama\.(?:chat|generate)"
 )
-_SYNCHRONOUS = frozenset({"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion"})
+_SYNCHRONOUS = frozenset(
+    {"invoke", "predict", "invoke_model", "converse", "chat_completion", "create_chat_completion", "kickoff",
+     "initiate_chat", "convert_to_graph_documents"}
+)  # fmt: skip
 _LISTED = ast.List | ast.ListComp | ast.GeneratorExp | ast.Tuple
 _BLOCKING = tuple(f"{path}()" for path in CLIENTS if "Async" not in path)
 # What asks for vectors, of what is named for them; and what makes them on this machine.
@@ -139,6 +152,8 @@ _FRAMEWORKS = lazy(
     r"\.(?:a?run|run_async|invoke_async|on_messages)"
     r"|dspy\.(?:ChainOfThought|Predict|ReAct|ProgramOfThought|CodeAct|Refine|BestOfN)\(\)(?:\.acall)?"
     r"|llama_index\..*(?:_engine|QueryEngine|ChatEngine|Agent)\(\)\.a?(?:query|chat)|lightrag\.(?:.*\.)?LightRAG\(\)\.a?query"
+    r"|huggingface_hub\.(?:.*\.)?(?:Async)?InferenceClient\(\)\.text_generation|semantic_kernel\.(?:.*\.)?Kernel\(\)\.invoke|replicate\.(?:async_)?run"
+    r"|.+\.(?:images\.(?:generate|edit)|audio\.(?:transcriptions|translations|speech)\.create)"
 )
 _RUNS_AGENTS = frozenset(
     {"run", "arun", "run_async", "run_sync", "run_stream", "chat", "achat", "ask", "execute", "generate"}
@@ -149,7 +164,10 @@ _AGENT_FRAMEWORKS = lazy(
 )
 _AN_AGENT = lazy(r"(?:agents|pydantic_ai|agno|autogen_agentchat)\.(?:.*\.)?\w*Agent\(\)")
 _RUNS_SOMETHING = lazy(r"(?:^|_)(?:run|ask|call|invoke|execute|query|prompt)(?:_|$)|(?:^|_)with_retr")
-_ASKED = lazy(r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt", re.IGNORECASE)
+_ASKED = lazy(
+    r"llm|model|chain|agent|chat|crew|runnable|structured|extractor|summari[sz]er|prompt|program|predictor",
+    re.IGNORECASE,
+)
 
 
 def sends(file: File, task: ast.expr, *, surely: bool = False) -> bool:
@@ -185,7 +203,7 @@ def _runs(file: File, function: ast.expr, depth: int, surely: bool) -> bool:
     if (
         is_call
         or _asks_by(file, function)
-        or _asks_out(function)
+        or _asks_out(file, function)
         or _embeds(file, function)
         or _FRAMEWORKS.fullmatch(_path(file, function))
         or any(_MODEL_CALLED.fullmatch(o.names.path(m)) for o, m in _objects(file, function))
@@ -213,11 +231,11 @@ def _asks(file: File, call: ast.Call, surely: bool) -> bool:
     if isinstance(file.module.parents.get(call), ast.Await) and (
         _of_a_model(call) or _runs_an_agent(file, func) or _is_handed_an_agent(file, call)
     ):
-        return True
+        return not _bounds(file, func)
     if _asks_by(file, func) or any(_MODEL_CALLED.fullmatch(other.names.path(o)) for other, o in _objects(file, func)):
-        return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call))
-    if _asks_out(func) or _embeds(file, func):
-        return not _holds_up(file, call)
+        return not (last_name(func) in _SYNCHRONOUS and _holds_up(file, call)) and not _bounds(file, func)
+    if _asks_out(file, func) or _embeds(file, func):
+        return not _holds_up(file, call) and not _bounds(file, func)
     if (
         last_name(func) in _OF_CHAINS
         and _CHAIN.search(_of(func))
@@ -234,14 +252,14 @@ def _of_a_model(call: ast.Call) -> bool:
     return bool(_MODEL.search(_of(call.func))) and not _ASKS_NOTHING.fullmatch(last_name(call.func))
 
 
-def _asks_out(func: ast.expr) -> bool:
+def _asks_out(file: File, func: ast.expr) -> bool:
     """Whether a model is asked, for a thread to wait for: `self.llm.request(messages)`, `self.llm(prompt)`."""
     if _IS_MODEL.search(spelling(func) or ""):
         return True
     name = last_name(func)
-    return bool(_MODEL.search(_of(func)) and _ASKS_OUT.fullmatch(name)) and not (
-        _ASKS_NOTHING.fullmatch(name) or _PREPARES.search(name)
-    )
+    if not _ASKS_OUT.fullmatch(name) or _ASKS_NOTHING.fullmatch(name) or _PREPARES.search(name):
+        return False
+    return bool(_MODEL.search(_of(func)) or _MODEL_MADE.search(file.names.path(func).rpartition(".")[0]))
 
 
 def _embeds(file: File, func: ast.expr) -> bool:
@@ -269,7 +287,7 @@ def _is_handed_an_agent(file: File, call: ast.Call) -> bool:
 
 def runs_agent(file: File, call: ast.Call) -> bool:
     """Whether a call runs an agent of a known framework."""
-    return _RUNNERS.fullmatch(_path(file, called(call))) is not None
+    return any(_RUNNERS.fullmatch(_path(file, func)) for func in {call.func, called(call)})
 
 
 def _asked_for(file: File, call: ast.Call) -> bool:
@@ -314,7 +332,7 @@ def _asks_by(file: File, func: ast.expr) -> bool:
 def _made_as(file: File, func: ast.expr) -> str:
     """How the object that a method is called of is made, as it is spelled: `chain.with_retry()`, `prompt | llm`."""
     held = func.value if isinstance(func, ast.Attribute) else func
-    made = file.written(held)
+    made = _attribute(file, held)
     made = made.func if isinstance(made, ast.Call) else made
     return ast.unparse(made) if made is not held and isinstance(made, ast.Name | ast.Attribute | ast.BinOp) else ""
 
@@ -376,15 +394,27 @@ def _says_so(file: File, call: ast.Call, of: str) -> bool:
     name = last_name(call.func)
     if _SAYS_SO.fullmatch(name):
         return not _bounds(file, call.func)
+    if isinstance(file.module.parents.get(call), ast.Await | _LISTED) and _is_given_a_prompt(file, call):
+        return True
     if not isinstance(call.func, ast.Attribute):
         return False
-    if _OF_ONE_MODEL.fullmatch(name) and call.args and _PROMPT.search(last_name(call.args[0])):
-        return isinstance(file.module.parents.get(call), ast.Await)
     if _GATEWAY.fullmatch(last_name(call.func.value)):
         return name.startswith(("acreate", "agenerate", "acomplete", "achat"))
     if name in _RUNS_AGENTS:  # awaited: of a thread or a script, `agent.run()` may be anything
         return bool(_AGENT.search(of)) and isinstance(file.module.parents.get(call), ast.Await | ast.ListComp)
     return False
+
+
+def _is_given_a_prompt(file: File, call: ast.Call) -> bool:
+    """Whether what cannot be followed is given a prompt, or a model with something to ask: `complete(prompt)`."""
+    given = [last_name(arg) for arg in call.args[:3]]
+    named = [keyword.arg or "" for keyword in call.keywords]
+    asked = any(_PROMPT.search(name) for name in (*given, *named)) and _ASKS_OUT.fullmatch(last_name(call.func))
+    handed = len(given) + len(named) > 1 and any(_MODEL.search(name) for name in (*given, *named))
+    if not (asked or handed) or not isinstance(call.func, ast.Name | ast.Attribute) or run_in_executor(call):
+        return False
+    found = function_of(file, call.func)
+    return found is None or all(map(_says_nothing, found[1].body))
 
 
 def _path(file: File, func: ast.expr) -> str:

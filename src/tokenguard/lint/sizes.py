@@ -329,6 +329,8 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             owner = file.module.class_of(source)
             given_once = file.module.attributes(owner).get(spelled[5:], []) if owner is not None else []
             given_by = given_once[0].value if len(given_once) == 1 else None  # self.documents = documents
+            if isinstance(given_by, ast.Call):  # self.rows = read(path)
+                return bool(_PIECES.search(attr)) or _held_many(file, given_by)
             return bool(_PIECES.search(attr)) or (isinstance(given_by, ast.Name) and many(file, given_by, depth + 1))
         case ast.Attribute(value=value, attr=name) | ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
             return bool(_PIECES.search(name)) or _held_many(file, value)

@@ -170,7 +170,9 @@ MODELS: tuple[Surface, ...] = (
         *_models(("llm.max_completion_tokens",), "livekit.agents*", "AgentSession"))),
 )  # fmt: skip
 
-_COMMON = frozenset({"openai", "google", "azure", "vertexai", "agents"})  # names that much other code has in it, too
+_COMMON = frozenset(
+    {"openai", "google", "azure", "vertexai", "agents", "camel"}
+)  # names that much other code has in it, too
 
 
 def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
@@ -207,7 +209,7 @@ def words_of(paths: Iterable[str]) -> tuple[Entry, ...]:
 CALL_WORDS = words_of(row.path for row in CALLS)
 MODEL_WORDS = words_of(row.path for row in MODELS)
 EMBEDDINGS = ("*.embeddings.create", "litellm.embedding", "litellm.aembedding", "*.models.embed_content",
-              "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create",
+              "*.get_text_embedding", "*.aget_text_embedding", "openai.Embedding.create", "openai.Embedding.acreate",
               "google.generativeai.embed_content",
               *(f"{client}().embed" for client in ("voyageai.Client", "voyageai.AsyncClient", "cohere.Client",
                                                    "cohere.ClientV2", "cohere.AsyncClient", "cohere.AsyncClientV2")),
@@ -255,6 +257,7 @@ def last_names() -> frozenset[str]:
 
 
 # Those that take the function to call, and its arguments.
+WRAPPERS = frozenset({"asyncify", "sync_to_async"})  # what they make of a function is called
 APPLIERS = frozenset({"to_thread", "partial", "run_sync", "run_in_threadpool"})
 
 

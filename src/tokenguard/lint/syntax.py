@@ -517,6 +517,7 @@ _NOTED: dict[type[ast.AST], Callable[[Module, ast.AST, Scope], Scope | None] | N
     ast.Lambda: _function,
     ast.ClassDef: _class,
     ast.Call: None,
+    ast.Await: None,
     ast.While: None,
     ast.Dict: None,
     ast.Return: None,

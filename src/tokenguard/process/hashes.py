@@ -6,6 +6,7 @@ A plain checksum of a prompt from a template gives away what was filled in: a mi
 from __future__ import annotations
 
 import contextlib
+import functools
 import marshal
 import os
 import sys
@@ -59,10 +60,16 @@ def canonical(value: Any) -> Any:
     if type(value) is str:  # as nearly all are
         return value
     if isinstance(value, dict):
-        return {key: canonical(value[key]) for key in sorted(value, key=str)}
-    if isinstance(value, list | tuple):
+        return {key: its if type(its := value[key]) is str else canonical(its) for key in _in_order((*value,))}
+    if isinstance(value, (list, tuple)):
         return [canonical(item) for item in value]
     return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _in_order(keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Remembered, as messages and schemas have few sets of keys."""
+    return tuple(sorted(keys, key=str))
 
 
 def marshalled(value: object) -> bytes:

@@ -89,7 +89,10 @@ def _answered(block: Mapping[str, Any], result: object) -> Part | None:
 
 
 def _first(node: Mapping[str, Any], *keys: str) -> Any:
-    return next((node[key] for key in keys if node.get(key) is not None), None)
+    for key in keys:
+        if (value := node.get(key)) is not None:
+            return value
+    return None
 
 
 def _typed(block: Mapping[str, Any], kind: object) -> Part | None:
