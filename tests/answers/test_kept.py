@@ -492,6 +492,38 @@ def of_bedrock(url, account, way):
     return client
 
 
+@pytest.mark.parametrize("kind", ["AnthropicBedrock", "AnthropicVertex"])
+def test_credentials_that_a_client_looks_for(kind, under, monkeypatch):
+    """A client for a cloud that is given none takes those of its surroundings: what these say counts."""
+    anthropic = importlib.import_module("anthropic")
+    sent = []
+
+    def answer(request):
+        sent.append(request)
+        return httpx2.Response(200, json=canned.message_body())
+
+    under(RULE)
+    names = {"AnthropicBedrock": "AWS_ACCESS_KEY_ID", "AnthropicVertex": "GOOGLE_APPLICATION_CREDENTIALS"}
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    given = {"aws_region": "us-east-1"} if kind == "AnthropicBedrock" else {"region": "eu", "project_id": "p"}
+    for account, many in (("alice", 1), ("alice", 1), ("bob", 2), ("alice", 2)):
+        monkeypatch.setenv(names[kind], account)
+        http = httpx2.Client(transport=httpx2.MockTransport(answer))
+        client = getattr(anthropic, kind)(**given, http_client=http, max_retries=0)
+        monkeypatch.setattr(type(client), "_prepare_request", lambda self, request: None)  # signs by them
+        client.messages.create(model="claude-haiku-4-5", max_tokens=9, messages=SAID, extra_body={"temperature": 0})
+        assert len(sent) == many, account
+
+
+def test_surroundings_of_others_do_not_count(provider, under, monkeypatch):
+    """A client that goes by an API key shares its answers, whoever the process is to a cloud."""
+    under(RULE)
+    for profile in ("a", "b"):
+        monkeypatch.setenv("AWS_PROFILE", profile)
+        ask(openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=httpx2.MockTransport(provider))))
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize("way", ["certificate", "proxy", "handler", "first handler"])
 def test_what_a_client_of_botos_adds(way, under):
     """Event handlers, client certificates and proxies of boto3's clients are the caller's."""

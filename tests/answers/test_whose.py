@@ -11,13 +11,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 
+import anthropic
 import httpx
 import openai
 import pytest
 import requests
 
 import connections
-from tokenguard.answers.whose import by_client, by_name
+from tokenguard.answers.whose import SURROUNDINGS, by_client, by_name, by_surroundings, headers_that_count
 from tokenguard.demo.provider import SimulatedProvider
 
 
@@ -41,6 +42,29 @@ def test_credentials_that_hold_themselves():
     assert by_name(around) == by_name(around)
     assert by_name(object()) == by_name(object())
     assert by_name({"client_id": "a", "at": 1.0}) == by_name({"client_id": "a", "at": 2.0})
+
+
+def test_a_header_that_is_left_out():
+    """What says that a header is not sent is the same in each process, and is not the same as nothing said."""
+    found = headers_that_count({"x-org": anthropic.Omit(), "x-team": "a"})
+    assert found == headers_that_count({"x-org": anthropic.Omit(), "x-team": b"a"})
+    assert "0x" not in str(found)
+    assert found != headers_that_count({"x-team": "a"})
+
+
+def test_who_a_process_is_to_a_cloud(monkeypatch):
+    """A key or a role that is named is enough, wherever the process runs; without, it is a user of a machine."""
+    for name in SURROUNDINGS:
+        monkeypatch.delenv(name, raising=False)
+    here = by_surroundings()
+    monkeypatch.setenv("HOME", "/home/somebody-else")
+    assert by_surroundings() != here
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/a")
+    role = by_surroundings()
+    monkeypatch.setenv("HOME", "/home/a-third")
+    assert by_surroundings() == role
+    monkeypatch.setenv("AWS_PROFILE", "b")
+    assert by_surroundings() != role
 
 
 class Slots:

@@ -7,6 +7,8 @@ listed, and is what changes from one sending to the next, or tells nothing of wh
 from __future__ import annotations
 
 import functools
+import os
+import platform
 import re
 import sys
 import threading
@@ -33,6 +35,18 @@ HEADER_STEMS_LEFT_OUT: Final = ("x-stainless-", "x-fern-", "x-b3-")
 """What SDKs say of themselves."""
 CERTIFICATES: Final = "_tokenguard_certificates"
 """Of an `ssl.SSLContext`: the client certificates that it has loaded, a text for each."""
+IDENTITY: Final = frozenset(
+    {
+        *("AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN", "AWS_BEARER_TOKEN_BEDROCK", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    }
+)
+"""Variables that tell whose the credentials are that a cloud's SDK finds, wherever the process runs."""
+SURROUNDINGS: Final = IDENTITY | {
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"),
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "GCE_METADATA_HOST"),
+}
+"""All by which it finds them."""
 DEPTH: Final = 4
 """How far into an object that gives credentials is looked."""
 _SIGNED: Final = re.compile(r"AWS4-HMAC-SHA256 .*?Credential=([^/,]+)")
@@ -189,7 +203,23 @@ def _in_cell(cell: Any) -> object:
 
 
 def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    """As it is sent; what says that nothing is (`Omit`) by its kind: it is at another address in each process."""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return (
+        str(value) if isinstance(value, str | int | float) else f"{type(value).__module__}.{type(value).__qualname__}"
+    )
+
+
+def by_surroundings() -> list[tuple[str, str]]:
+    """Who this process is to a cloud, for clients that look for credentials by themselves when they send.
+
+    Where no variable names a key or a role, it is this user of this machine.
+    """
+    said = sorted([(name, value) for name in SURROUNDINGS if (value := os.environ.get(name))])
+    if IDENTITY.isdisjoint(name for name, _ in said):
+        said.append((platform.node(), os.path.expanduser("~")))
+    return said
 
 
 def _headers(given: Any) -> object:

@@ -199,8 +199,15 @@ CREDENTIALS = (
     *("_api_key_provider", "_azure_ad_token_provider", "workload_identity", "_provider_runtime", "credentials"),
 )
 """Where a client has what gives it tokens."""
+AMBIENT = (("aws_region", "aws_access_key"), ("region", "access_token"))
+"""What clients of AWS and of Google Cloud have, and where they have a credential that was given to them."""
 MOST_URLS = 64
 """Addresses that a client asks and that are remembered."""
+
+
+def _looks_around(own: Mapping[str, Any], named: str, given: str) -> bool:
+    """Whether a client finds its credentials in the surroundings of the process."""
+    return named in own and given in own and not (own[given] or own.get("api_key") or own.get("credentials"))
 
 
 class _Made:
@@ -240,12 +247,19 @@ class _Made:
         return found
 
     def _read(self, own: Mapping[str, Any], http: Any) -> None:
-        from tokenguard.answers.whose import by_client, by_name, is_steady  # only where answers are kept or shared
+        from tokenguard.answers.whose import (
+            by_client,
+            by_name,
+            by_surroundings,
+            is_steady,
+        )  # only where answers are kept or shared
 
         texts = {name: value for name, value in own.items() if type(value) is str and name != "_platform"}
         if own.get("_api_key_provider") is not None:
             del texts["api_key"]  # what that has given for the last call
         given = [by_name(own[name]) for name in CREDENTIALS if own.get(name) is not None]
+        if own.get("_provider_runtime") is not None or any(_looks_around(own, *names) for names in AMBIENT):
+            given.append(by_surroundings())
         self._steady = not given and is_steady(http)
         self._by = f"{own['_base_url']} {texts} {given} {by_client(http)}"
         self._headers, self._query = own.get("_custom_headers"), own.get("_custom_query")
