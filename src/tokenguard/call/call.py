@@ -43,7 +43,7 @@ class Settling(Protocol):
     """Whether the call is to keep what was answered, for its content to be recorded."""
 
     def waits(self, call: Call) -> bool:
-        """Whether nobody wants to know at once what the call's answer says."""
+        """Whether nobody wants to know at once what the answer to this unguarded call says."""
         ...
 
     def settle(
@@ -340,7 +340,7 @@ class Call:
 
     def hear(self, response: object) -> Reading:
         """What a response says, or `HEARD`: nobody wants to know at once, and it is read `later`."""
-        if type(response) is str or not self._settling.waits(self):
+        if self.guard is not None or type(response) is str or not self._settling.waits(self):
             return self.read(response)
         api = self.api
         said = api.hear(response)

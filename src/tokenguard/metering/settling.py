@@ -40,10 +40,9 @@ class Settling:
         self._can_wait = capture is None and not telemetry.profile.newer
 
     def waits(self, call: Call) -> bool:
-        """Whether nobody wants to know at once what the call's answer says: neither a guard nor a meter does."""
+        """Whether nobody wants to know at once what the answer to an unguarded call says: no meter does, say."""
         return (
-            call.guard is None
-            and self._can_wait
+            self._can_wait
             and call.api.can_wait
             and not call.scope.meters
             and call.by_headers is None
