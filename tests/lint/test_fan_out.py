@@ -323,7 +323,6 @@ SILENT = {
         "async def one(t, model):\n    return model.generate(t)\n"
         "async def f(texts, model):\n    await asyncio.gather(*[one(t, model) for t in texts])"
     ),
-    "embeddings of a model's object": "async def f(llm, texts):\n    await asyncio.gather(*[llm.embed(t) for t in texts])",
     "a post to something else": (
         "async def f(session, rows):\n    await asyncio.gather(*[session.post('https://example.com/rows', json=r) for r in rows])"
     ),
@@ -709,6 +708,9 @@ SURE |= {
 
 
 UNSURE |= {
+    "few pieces of a text that is written out": (
+        "TEXTS = 'a---b---c'.split('---')\nasync def f():\n    await asyncio.gather(*[title(t) for t in TEXTS])"
+    ),
     "what is asked with a prompt, by a name that says nothing": (
         "class A:\n    async def f(self, lines):\n        await asyncio.gather(*[self.one(x) for x in lines])\n"
         "    async def one(self, line):\n        prompt = PROMPT + line\n        return await self.writer.complete(prompt)"
@@ -755,6 +757,16 @@ def test_a_test_may_start_what_it_likes(lint) -> None:
 LLM_OF_ANOTHER = (
     "from house.models import LLM\nclass Reader:\n    def __init__(self, llm: LLM):\n        self.llm = llm\n"
 )
+SURE |= {
+    "vectors of a model that is handed in": "async def f(llm, texts):\n    await asyncio.gather(*[llm.embed(t) for t in texts])",
+    "vectors of a model whose class is elsewhere": (
+        f"{LLM_OF_ANOTHER}    async def store(self, chunks: list[str]):\n"
+        "        return await asyncio.gather(*[self.llm.embed(c) for c in chunks])"
+    ),
+    "many pieces of a text that is written out": (
+        f"TEXTS = {'a---' * 30!r}.split('---')\nasync def f():\n    await asyncio.gather(*[title(t) for t in TEXTS])"
+    ),
+}
 SURE |= {
     **{
         f"a model of another package, by a thread: {asked}": (
@@ -926,6 +938,18 @@ def test_as_many_requests_as_data_are_reported_by_default(lint, code: str) -> No
 
 
 BOUNDED = {
+    **{
+        f"as many parts as {by} is told": (
+            f"async def f(texts):\n    parts = [list(p) for p in {by}]\n"
+            "    lists = [[t for t in part if t] for part in parts]\n"
+            "    await asyncio.gather(*[process(part, i) for i, part in enumerate(lists)])"
+        )
+        for by in (
+            "divide(AT_ONCE, texts)",
+            "more_itertools.distribute(AT_ONCE, texts)",
+            "np.array_split(texts, AT_ONCE)",
+        )
+    },
     **{
         f"what a model's object does without asking: {method}": (
             f"{LLM_OF_ANOTHER}    def one(self, page):\n        return self.llm.{method}(page)\n    def all(self, pages):\n"

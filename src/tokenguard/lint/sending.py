@@ -135,7 +135,9 @@ _EMBEDS = lazy(
 _EMBEDDER = lazy(
     r"(?:^|[._])\w*embed(?:d(?:ings?|er)(?:_?(?:model|client|service|provider|function|api))?)?$", re.IGNORECASE
 )
-_EMBEDS_HERE = lazy(rb"sentence_transformers|SentenceTransformer|HuggingFace|fastembed|from transformers|import torch")
+_EMBEDS_HERE = lazy(
+    rb"sentence_transformers|SentenceTransformer|HuggingFace|fastembed|from transformers|import torch|vllm"
+)
 _EMBEDDING_CALLS = matcher(EMBEDDINGS)
 _LIMITERS = lazy(r"(?:asyncio|threading|anyio|trio|aiolimiter)\.(?:\w+\.)?\w*(?:Semaphore|Limiter)\(\)")
 _GATEWAY = lazy(r"LLM[A-Z]\w*")
@@ -266,7 +268,7 @@ def _embeds(file: File, func: ast.expr) -> bool:
     """Whether an embeddings API is asked, by an SDK or by what is named for it, and not a model on this machine."""
     if _EMBEDDING_CALLS.fullmatch(file.names.path(func)):
         return True
-    by_name = _EMBEDDER.search(_of(func)) and _EMBEDS.fullmatch(last_name(func))
+    by_name = _EMBEDS.fullmatch(last_name(func)) and (_EMBEDDER.search(_of(func)) or _MODEL.search(_of(func)))
     return bool(by_name) and not _EMBEDS_HERE.search(file.module.source)
 
 

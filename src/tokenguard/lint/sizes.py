@@ -57,6 +57,8 @@ _ONE_OF_A_TEAM = lazy(
 )
 _PLANNED = lazy(r"(?:^|_)(?:sub_?(?:tasks|questions|queries)|plans?|steps)$")  # whatever they are read from
 _WORKERS = lazy(r"(?:^|_)(?:threads|workers|jobs|cores|cpus|processes|parallel(?:ism)?)$")
+# What makes as many parts of a list as it is told.
+_PARTS = frozenset({"array_split", "distribute", "divide", "random_split"})
 _SOME = lazy(r"islice|sample|nlargest|^head$")
 _SAME = frozenset({"enumerate", "zip", "list", "tuple", "sorted", "reversed", "set", "tqdm", "iter", "filter"})
 
@@ -102,6 +104,8 @@ def _few(file: File, source: ast.expr, most: int) -> bool:
             file, value
         ):
             return True  # batch["text"].tolist()
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _PARTS:
+            return True
         case ast.Call():
             return _cut_to_size(file, listed) or any(_WORKERS.search(last_name(arg)) for arg in listed.args[1:])
         case ast.Subscript(slice=ast.Slice(upper=ast.expr())):
@@ -321,6 +325,8 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
             return _held_many(file, value)
         case ast.Call(func=ast.Attribute(attr="gather"), args=[ast.Starred(value=value), *_]):
             return many(file, value, depth + 1)  # one answer for each
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value=str(text)), attr="split" | "splitlines" as way)):
+            return _pieces_of(file, text, way, source.args) > _WRITTEN
         case ast.Call(func=ast.Attribute(value=text, attr="split" | "splitlines")) if _is_answer(file, text):
             return False  # what a model has written down
         case ast.Call():
@@ -352,6 +358,14 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
         case ast.BinOp(left=left, right=right):
             return many(file, left, depth + 1) or many(file, right, depth + 1)
     return False
+
+
+def _pieces_of(file: File, text: str, way: str, args: list[ast.expr]) -> int:
+    """How many pieces a text has that is written out and split."""
+    if way == "splitlines":
+        return len(text.splitlines())
+    separator = file.constant(args[0]) if args else None
+    return len(text.split(separator if isinstance(separator, str) and separator else None))
 
 
 def _for_one_question(call: ast.Call) -> bool:
