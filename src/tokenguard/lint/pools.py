@@ -11,7 +11,7 @@ POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.T
 
 
 def open_pool(file: File, pool: ast.expr) -> bool:
-    """Whether a thread pool is given no number of threads, or as many as there are items: each that its name stands for."""
+    """Whether every pool a name stands for is given no number of threads, or as many as there are items."""
     made = makers(file, pool)
     return bool(made) and all(_is_open(file, each) for each in made)
 
