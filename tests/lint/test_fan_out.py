@@ -30,6 +30,17 @@ REPORTED = {
         "        tasks.append((t, task))\n    for i in range(0, len(tasks), 4):\n"
         "        await asyncio.gather(*[task for _, task in tasks[i:i + 4]])"
     ),
+    "two pools of one name": (
+        "def f(texts):\n    with ThreadPoolExecutor() as pool:\n        pool.map(ask, texts)\n"
+        "    with ThreadPoolExecutor(max_workers=None) as pool:\n        print(pool)"
+    ),
+    "vectors by the module itself": (
+        "import openai\nasync def one(t):\n    return await openai.Embedding.acreate(input=t, model='m')\n"
+        "async def f(texts):\n    return await asyncio.gather(*[one(t) for t in texts])"
+    ),
+    "what manages the models": (
+        "async def f(texts, llm_manager):\n    await asyncio.gather(*[llm_manager.query_async('m', t) for t in texts])"
+    ),
     "tasks nobody waits for": "async def f(texts):\n    for t in texts:\n        asyncio.create_task(process(t, 1))",
     "tasks of a loop object": (
         "async def f(texts):\n    loop = asyncio.get_event_loop()\n    tasks = [loop.create_task(title(t)) for t in texts]\n"
@@ -1087,3 +1098,19 @@ def test_a_client_that_a_factory_makes_is_followed_to_the_class_that_carries_it_
     )
     path = str(tmp_path / "main.py")
     assert [f.rule for f in lint_file(Linter(Config(root=tmp_path)), path).findings] == ["TG113"]
+
+
+def test_a_pool_of_a_written_number_under_the_same_name_keeps_it_silent(lint) -> None:
+    """Which of the two a name stands for is not known."""
+    code = (
+        "def f(texts):\n    with ThreadPoolExecutor() as pool:\n        print(pool)\n"
+        "    with ThreadPoolExecutor(4) as pool:\n        pool.map(ask, texts)"
+    )
+    assert lint(TOP + code, "TG113") == []
+
+
+def test_segments_of_an_outline_are_planned(lint) -> None:
+    """Few, whatever they are called; segments of a recording are data."""
+    code = "async def f(outline):\n    await asyncio.gather(*[title(s) for s in outline.segments])"
+    assert "TG113" not in [found.rule for found in lint(TOP + code)]
+    assert "TG113" in [found.rule for found in lint(TOP + code.replace("outline", "recording"))]

@@ -11,12 +11,14 @@ POOLS = ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.thread.T
 
 
 def open_pool(file: File, pool: ast.expr) -> bool:
-    """Whether a thread pool is given no number of threads, or as many as there are items."""
+    """Whether every pool a name stands for is given no number of threads, or as many as there are items."""
     made = makers(file, pool)
-    if len(made) != 1:
-        return False
-    known = file.arguments(made[0])
-    workers = known.known.get("max_workers") or (made[0].args[0] if made[0].args else None)
+    return bool(made) and all(_is_open(file, each) for each in made)
+
+
+def _is_open(file: File, made: ast.Call) -> bool:
+    known = file.arguments(made)
+    workers = known.known.get("max_workers") or (made.args[0] if made.args else None)
     if workers is None:
         return not known.open
     return file.is_none(workers) or as_many_as_items(file, workers)

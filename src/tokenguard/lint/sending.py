@@ -84,7 +84,7 @@ _TOOL = lazy(r"^(?!_*(?:get|list|load|make|build|bind|format)_)(?:\w*_)?tools?(?
 _VENDORS = "llm|openai|azure_openai|anthropic|claude|gpt|chatgpt|gemini|bedrock|openrouter|deepseek|mistral|groq|ollama"
 _MODEL = lazy(
     r"(?:^|[._])_?(?:(?:[lv]lm|chat_?model|language_model|(?:chat)?gpt|gemini|claude)"
-    r"(?:_client|_service|_provider|_instance|_model|_engine|_backend|_interface|_api|_wrapper)?"
+    r"(?:_client|_service|_provider|_instance|_model|_engine|_backend|_interface|_api|_wrapper|_manager|_gateway|_caller)?"
     rf"|(?:{_VENDORS}|model)_(?:client|service|provider|api|handler|wrapper))$",
     re.IGNORECASE,
 )
@@ -155,6 +155,7 @@ _FRAMEWORKS = lazy(
     r"|dspy\.(?:ChainOfThought|Predict|ReAct|ProgramOfThought|CodeAct|Refine|BestOfN)\(\)(?:\.acall)?"
     r"|llama_index\..*(?:_engine|QueryEngine|ChatEngine|Agent)\(\)\.a?(?:query|chat)|lightrag\.(?:.*\.)?LightRAG\(\)\.a?query"
     r"|huggingface_hub\.(?:.*\.)?(?:Async)?InferenceClient\(\)\.text_generation|semantic_kernel\.(?:.*\.)?Kernel\(\)\.invoke|replicate\.(?:async_)?run"
+    r"|openai\.(?:(?:ChatCompletion|Completion|Embedding|Edit|Image)\.a?create|Audio\.a?(?:transcribe|translate))"
     r"|.+\.(?:images\.(?:generate|edit)|audio\.(?:transcriptions|translations|speech)\.create)"
 )
 _RUNS_AGENTS = frozenset(

@@ -56,6 +56,7 @@ _ONE_OF_A_TEAM = lazy(
     r"(?:_(?:name|id|key))?$"
 )
 _PLANNED = lazy(r"(?:^|_)(?:sub_?(?:tasks|questions|queries)|plans?|steps)$")  # whatever they are read from
+_OUTLINE = lazy(r"(?:^|_)(?:outline|plan|storyboard|script)$")
 _WORKERS = lazy(r"(?:^|_)(?:threads|workers|jobs|cores|cpus|processes|parallel(?:ism)?)$")
 # What makes as many parts of a list as it is told.
 _PARTS = frozenset({"array_split", "distribute", "divide", "random_split"})
@@ -339,6 +340,8 @@ def _many(file: File, source: ast.expr, depth: int) -> bool:
                 return bool(_PIECES.search(attr)) or _held_many(file, given_by)
             return bool(_PIECES.search(attr)) or (isinstance(given_by, ast.Name) and many(file, given_by, depth + 1))
         case ast.Attribute(value=value, attr=name) | ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
+            if _OUTLINE.search(last_name(value)):
+                return False  # outline.segments: a model has planned them
             return bool(_PIECES.search(name)) or _held_many(file, value)
         case ast.Subscript(value=value):
             return _held_many(file, value)
