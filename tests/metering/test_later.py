@@ -17,6 +17,7 @@ from openai.types.responses import Response
 
 import tokenguard
 from canned import chat_body, message_body, openai_client, responses_body
+from tokenguard.call import scope
 from tokenguard.facts import names
 from tokenguard.providers import anthropic, openai
 from tokenguard.providers.reading import Later, Reading
@@ -42,6 +43,12 @@ def message(usage=None, **more):
 def response(usage=None, **more):
     body = responses_body()
     return {**body, "error": None, **more, "usage": {**body["usage"], **(usage or {})}}
+
+
+@pytest.fixture(autouse=True)
+def unwatched(monkeypatch):
+    """Nobody counts what each test spends: who does waits for it."""
+    monkeypatch.setattr(scope.hooks, "on_call", None)
 
 
 KINDS = {"chat": (openai.CHAT, ChatCompletion), "messages": (anthropic.MESSAGES, Message)}

@@ -9,7 +9,7 @@ import pytest
 from tokenguard.prices.made import FEES, MADE, made
 from tokenguard.prices.models import SPELLINGS
 from tokenguard.prices.rates import DERIVED
-from tokenguard.prices.tiers import FACTORS, SERVICES, assumed
+from tokenguard.prices.tiers import FACTORS, SERVICES, STANDARD, assumed
 from tokenguard.report.reasons import REASONS, reason
 
 MARKS = {mark for mark, _ in FACTORS} | {service for service in SERVICES.values() if service} | {"tier"}
@@ -18,7 +18,7 @@ BASES = {
     *(derived.basis for derived in DERIVED.values()),
     *(spelling.basis for spelling in SPELLINGS),
     *(fee.basis for fee in FEES),
-    *(rates.basis for row in MADE if (rates := made(row.sellers.split()[0], row.models[0].rstrip("$"), None))),
+    *(rates.basis for row in MADE if (rates := made(row.sellers.split()[0], row.models[0].rstrip("$"), STANDARD))),
 } - {None}
 
 
