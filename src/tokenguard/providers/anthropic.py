@@ -12,17 +12,15 @@ from tokenguard.providers.api import Api, Option
 from tokenguard.providers.events import backwards, decoded, forwards, is_alone, lines_with, told_before
 from tokenguard.providers.reading import (
     OWN_KEY,
-    Later,
     Part,
     Reading,
     Shape,
+    can_wait,
     copied,
     count,
     fields,
-    heard_by,
     items,
     larger,
-    later,
     read_usage,
     reading,
     reported_cost,
@@ -111,27 +109,16 @@ def _with_writes(used: Usage | None, said: Mapping[str, Any]) -> Usage | None:
     return used._replace(input=(used.input or 0) + written, cache_write=written) if written else used
 
 
-BELOW: Final = ("cache_creation", "server_tool_use", "output_tokens_details")
+def _kept_message(response: Any) -> dict[str, Any] | None:
+    """What `read_messages` reads of a model that tells of one inference."""
+    told = copied(response)
+    told["usage"] = counts = MESSAGES_USAGE.copied(told["usage"])
+    told["content"] = [{"type": block.__dict__["type"]} for block in told["content"]]
+    is_one = not counts.get("iterations") and not counts.get(CREDIT)
+    return told if is_one and tells(counts["input_tokens"]) and tells(counts["output_tokens"]) else None
 
 
-def _hear_messages(response: Any) -> Reading | Later:
-    """See `read_messages`: later, of a model that tells of one inference."""
-    try:
-        told = copied(response)
-        told["usage"] = counts = copied(told["usage"])
-        for key in BELOW:
-            if (part := counts.get(key)) is not None:
-                counts[key] = copied(part)
-        told["content"] = [{"type": block.__dict__["type"]} for block in told["content"]]
-        one = not counts.get("iterations") and not counts.get(CREDIT)
-        if one and tells(counts["input_tokens"]) and tells(counts["output_tokens"]):
-            return later(read_messages, told)
-    except (AttributeError, KeyError, TypeError):  # it is no model, or one of a class that has other fields
-        pass
-    return read_messages(response)
-
-
-@heard_by(_hear_messages)
+@can_wait(_kept_message)
 def read_messages(response: object) -> Reading:
     """An Anthropic message."""
     body = fields(response)

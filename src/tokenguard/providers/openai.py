@@ -25,21 +25,19 @@ from tokenguard.providers.reading import (
     OWN_KEY,
     REPORTED_ESTIMATE,
     TELL_COST,
-    Later,
     Part,
     Reading,
     Shape,
     amount,
     believed,
+    can_wait,
     copied,
     count,
     error_type,
     failure_of,
     fields,
-    heard_by,
     items,
     larger,
-    later,
     read_usage,
     reading,
     reported_cost,
@@ -119,35 +117,25 @@ SEARCHES_ALWAYS = lazy(r"-search-(?:preview|api)\b")
 """OpenAI's chat models that search the web for each answer, for a fee (https://openai.com/api/pricing)."""
 
 
-DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+def _kept_chat(response: Any) -> dict[str, Any] | None:
+    """What `read_chat` reads of a model that tells how much was used, and of no failure."""
+    told, choices = copied(response), []
+    told["usage"] = counts = CHAT_USAGE.copied(told["usage"])
+    for each in told["choices"]:
+        its = each.__dict__
+        reason, message = its["finish_reason"], fields(its["message"])
+        if reason == FAILED or message.get(RAN):
+            return None
+        its = {"tool_calls": message["tool_calls"], "function_call": message["function_call"]}
+        if (calls := its["tool_calls"]) is not None:
+            its["tool_calls"] = [{"type": call.__dict__["type"]} for call in calls]
+        choices.append({"finish_reason": reason, "message": its})
+    told["choices"] = choices
+    waits = BREAKDOWN not in told and tells(counts["prompt_tokens"]) and tells(counts["completion_tokens"])
+    return told if waits else None
 
 
-def _hear_chat(response: Any) -> Reading | Later:
-    """See `read_chat`: later, of a model that tells how much was used, and of no failure."""
-    try:
-        told, choices = copied(response), []
-        told["usage"] = counts = copied(told["usage"])
-        for key in DETAILS:
-            if (part := counts[key]) is not None:
-                counts[key] = copied(part)
-        for each in told["choices"]:
-            its = each.__dict__
-            reason, message = its["finish_reason"], fields(its["message"])
-            if reason == FAILED or message.get(RAN):
-                return read_chat(response)
-            its = {"tool_calls": message["tool_calls"], "function_call": message["function_call"]}
-            if (calls := its["tool_calls"]) is not None:
-                its["tool_calls"] = [{"type": call.__dict__["type"]} for call in calls]
-            choices.append({"finish_reason": reason, "message": its})
-        told["choices"] = choices
-        if BREAKDOWN not in told and tells(counts["prompt_tokens"]) and tells(counts["completion_tokens"]):
-            return later(read_chat, told)
-    except (AttributeError, KeyError, TypeError):  # it is no model, or one of a class that has other fields
-        pass
-    return read_chat(response)
-
-
-@heard_by(_hear_chat)
+@can_wait(_kept_chat)
 def read_chat(response: object) -> Reading:
     """A chat completion, or a legacy completion."""
     body = fields(response)
@@ -303,28 +291,21 @@ GOES_ON = frozenset({"queued", "in_progress"})
 
 WORDS_ALONE: Final = frozenset({"message", "reasoning"})
 """Output items that are no call of a tool."""
-RESPONSES_DETAILS: Final = ("input_tokens_details", "output_tokens_details")
 
 
-def _hear_responses(response: Any) -> Reading | Later:
-    """See `read_responses`: later, of a model of a whole answer in which no tool was called."""
-    try:
-        own = copied(response)
-        is_done = own["status"] == "completed" and own["error"] is None and not own.get("tool_usage")
-        if is_done and WORDS_ALONE.issuperset([item.__dict__["type"] for item in own["output"]]):
-            counts = copied(own["usage"])
-            for key in RESPONSES_DETAILS:
-                if (part := counts[key]) is not None:
-                    counts[key] = copied(part)
-            if tells(counts["input_tokens"]) and tells(counts["output_tokens"]):
-                told = {key: own.get(key) for key in ("id", "model", "service_tier", "status")}
-                return later(read_responses, {**told, "usage": counts})
-    except (AttributeError, KeyError, TypeError):  # it is no model, or one of a class that has other fields
-        pass
-    return read_responses(response)
+def _kept_response(response: Any) -> dict[str, Any] | None:
+    """What `read_responses` reads of a model of a whole answer in which no tool was called."""
+    own = copied(response)
+    if own["status"] != "completed" or own["error"] is not None or own.get("tool_usage"):
+        return None
+    if not WORDS_ALONE.issuperset([item.__dict__["type"] for item in own["output"]]):
+        return None
+    counts = RESPONSES_USAGE.copied(own["usage"])
+    told = {key: own.get(key) for key in ("id", "model", "service_tier", "status")}
+    return {**told, "usage": counts} if tells(counts["input_tokens"]) and tells(counts["output_tokens"]) else None
 
 
-@heard_by(_hear_responses)
+@can_wait(_kept_response)
 def read_responses(response: object) -> Reading:
     """A Responses API response."""
     body = fields(response)

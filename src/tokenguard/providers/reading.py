@@ -71,6 +71,14 @@ class Shape:
             self._takes[kind] = _written(self, kind)
         return new
 
+    def copied(self, node: Any) -> dict[str, Any]:
+        """The fields of a model as they are now, with those of the models below it; raises as `copied` does."""
+        told = copied(node)
+        for key in self.shapes:
+            if (part := told.get(key)) is not None:
+                told[key] = copied(part)
+        return told
+
     def below(self, kind: Kind, key: str) -> Kind | None:
         """The kind of what is below an object; `None` where none was seen yet."""
         return self._below.get(kind, {}).get(key)
@@ -212,23 +220,36 @@ class Later(NamedTuple):
     So it has not failed, it is whole, and it tells a usage that is one call's.
     """
 
-    reads: Callable[..., Reading]
-    said: tuple[Any, ...]
+    reads: Callable[[Any], Reading]
+    said: object
 
     def read(self) -> Reading:
         """What the answer says."""
-        return self.reads(*self.said)
+        return self.reads(self.said)
 
 
 Hears = Callable[[object], Reading | Later]
 _heard_by: Final[dict[Callable[[object], Reading], Hears]] = {}
 
 
-def heard_by(hears: Hears) -> Callable[[Callable[[object], Reading]], Callable[[object], Reading]]:
-    """Decorates what reads an answer at once with what hears the same, and may leave its reading for later."""
+def can_wait(
+    kept: Callable[[Any], Mapping[str, Any] | None],
+) -> Callable[[Callable[[object], Reading]], Callable[[object], Reading]]:
+    """Decorates what reads an answer with what copies all that it reads of a model, so that it can be read later.
+
+    `kept` gives `None` for an answer that is to be read at once, and may raise `AttributeError`, `KeyError` or
+    `TypeError` for what is no model, or one of a class that has other fields.
+    """
 
     def note(read: Callable[[object], Reading]) -> Callable[[object], Reading]:
-        _heard_by[read] = hears
+        def hear(response: object) -> Reading | Later:
+            try:
+                told = kept(response)
+            except (AttributeError, KeyError, TypeError):
+                told = None
+            return read(response) if told is None else later(read, told)
+
+        _heard_by[read] = hear
         return read
 
     return note
@@ -250,7 +271,7 @@ def tells(count: object) -> bool:
     return type(count) is int and 0 < count <= MOST_TOKENS
 
 
-def later(reads: Callable[..., Reading], *said: Any) -> Later:
+def later(reads: Callable[[Any], Reading], said: object) -> Later:
     """An answer that is read by this once somebody asks, from what it says."""
     made: Later = _new(Later, (reads, said))
     return made
